@@ -1,0 +1,106 @@
+"""`qraft status`: what runs, how far behind each consumer is, and where the paper account stands."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import httpx
+import msgspec
+import typer
+from nats.js import JetStreamContext
+from nats.js.errors import NotFoundError
+from qraft_bus.streams import STREAMS
+from rich.table import Table
+
+from qraft_cli.console import OUT, origin_badge
+from qraft_cli.stack.session import Addresses, connect_bus, find_addresses
+from qraft_cli.stack.state import StackState
+
+
+def status(json: bool = typer.Option(False, "--json", help="One JSON document, for other programs.")) -> None:
+    """Show processes, streams, consumers and the paper account."""
+    addresses = find_addresses()
+    found = asyncio.run(_collect(addresses))
+    if json:
+        OUT.print(msgspec.json.encode(found).decode(), markup=False, highlight=False, soft_wrap=True)
+        return
+    if addresses.local is not None:
+        OUT.print(f"origin {origin_badge(addresses.local.origin)}   desk {addresses.desk_url}")
+        OUT.print(process_table(addresses.local))
+    OUT.print(_stream_table(found["streams"]))
+    if found["desk"] is not None:
+        equity = found["desk"]["equity"]
+        OUT.print(
+            f"paper account: equity {equity['now']:,.2f}, drawdown {equity['drawdown']:.2%}, "
+            f"as of {found['desk']['as_of']}, limits profile {found['desk']['profile']}"
+        )
+
+
+def process_table(state: StackState) -> Table:
+    """Return the processes as a table."""
+    table = Table(title="processes", title_justify="left")
+    for name in ("process", "pid", "state", "restarts", "http"):
+        table.add_column(name)
+    style = {"running": "green", "failed": "bold red", "restarting": "yellow"}
+    for process in state.processes:
+        shown = f"[{style.get(process.state, 'white')}]{process.state}[/]"
+        table.add_row(process.name, str(process.pid), shown, str(process.n_restarts), str(process.http_port or "-"))
+    return table
+
+
+async def _collect(addresses: Addresses) -> dict[str, Any]:
+    connection = await connect_bus(addresses.nats_url)
+    try:
+        streams = [await _describe_stream(connection.jetstream(), spec.name) for spec in STREAMS]
+    finally:
+        await connection.close()
+    processes = [msgspec.to_builtins(p) for p in addresses.local.processes] if addresses.local else []
+    return {"processes": processes, "streams": streams, "desk": await _read_desk(addresses.desk_url)}
+
+
+async def _describe_stream(jetstream: JetStreamContext, name: str) -> dict[str, Any]:
+    try:
+        info = await jetstream.stream_info(name)
+    except NotFoundError:
+        return {"name": name, "missing": True, "messages": 0, "bytes": 0, "consumers": []}
+    consumers = [
+        {"name": consumer.name, "pending": consumer.num_pending, "unacknowledged": consumer.num_ack_pending}
+        for consumer in await jetstream.consumers_info(name)
+    ]
+    return {
+        "name": name,
+        "missing": False,
+        "messages": info.state.messages,
+        "bytes": info.state.bytes,
+        "consumers": consumers,
+    }
+
+
+async def _read_desk(desk_url: str) -> dict[str, Any] | None:
+    if not desk_url:
+        return None
+    try:
+        async with httpx.AsyncClient(timeout=3.0) as client:
+            response = await client.get(desk_url.replace("/desk", "/api/desk"))
+            response.raise_for_status()
+            found: dict[str, Any] = response.json()
+            return found
+    except httpx.HTTPError:
+        return None
+
+
+def _stream_table(streams: list[dict[str, Any]]) -> Table:
+    table = Table(title="streams", title_justify="left")
+    for name in ("stream", "messages", "size", "consumer", "behind", "in hand"):
+        table.add_column(name)
+    for stream in streams:
+        if stream["missing"]:
+            table.add_row(stream["name"], "[red]missing[/]", "", "", "", "")
+            continue
+        size = f"{stream['bytes'] / 1e6:,.1f} MB"
+        lines = stream["consumers"] or [{"name": "-", "pending": 0, "unacknowledged": 0}]
+        for i, consumer in enumerate(lines):
+            lead = (stream["name"], f"{stream['messages']:,}", size) if i == 0 else ("", "", "")
+            table.add_row(*lead, consumer["name"], str(consumer["pending"]), str(consumer["unacknowledged"]))
+    return table

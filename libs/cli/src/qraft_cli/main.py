@@ -1,0 +1,45 @@
+"""The operator's command `qraft`: one Typer application, one file a command."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from qraft_contracts.outcomes import Outcome
+
+from qraft_cli.commands import docs, doctor, execution, models, replay, run, status, tail, up
+from qraft_cli.console import ERRORS
+from qraft_cli.stack.local import AlreadyRunning
+from qraft_cli.stack.servers import ServerFailed
+from qraft_cli.stack.session import NotRunning
+
+app = typer.Typer(
+    name="qraft",
+    help="Run and operate Qraft: market bars in, paper orders out, nothing without evidence.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+app.command("run")(run.run)
+app.command("up")(up.up)
+app.command("down")(up.down)
+app.command("status")(status.status)
+app.command("doctor")(doctor.doctor)
+app.command("tail")(tail.tail)
+app.command("replay")(replay.replay)
+app.add_typer(models.app, name="models")
+app.add_typer(execution.app, name="execution")
+app.add_typer(docs.app, name="docs")
+
+
+def main() -> None:
+    """Run the command; a foreseen failure is one readable line and exit code 1."""
+    try:
+        app()
+    except (NotRunning, AlreadyRunning, ServerFailed, Outcome) as error:
+        ERRORS.print(f"[bold red]qraft:[/] {error}", highlight=False)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

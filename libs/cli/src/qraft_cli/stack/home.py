@@ -1,0 +1,49 @@
+"""Where the local stack keeps everything: one folder, QRAFT_HOME."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The folders below QRAFT_HOME. Deleting the folder forgets everything; nothing lives elsewhere."""
+
+    root: Path
+
+    @property
+    def nats(self) -> Path:
+        """Return the store of the embedded nats-server."""
+        return self.root / "nats"
+
+    @property
+    def postgres(self) -> Path:
+        """Return the data directory of the embedded PostgreSQL."""
+        return self.root / "pg"
+
+    @property
+    def logs(self) -> Path:
+        """Return the folder of one log file a process."""
+        return self.root / "logs"
+
+    @property
+    def run(self) -> Path:
+        """Return the folder of what describes the running stack."""
+        return self.root / "run"
+
+    @property
+    def state_file(self) -> Path:
+        """Return the file that says what runs, with pids and addresses."""
+        return self.run / "stack.json"
+
+    def create(self) -> None:
+        """Make the folders that are missing."""
+        for folder in (self.root, self.nats, self.logs, self.run):
+            folder.mkdir(parents=True, exist_ok=True)
+
+
+def find_home() -> Home:
+    """Return the home that QRAFT_HOME names, or `.qraft` in the current folder."""
+    return Home(Path(os.environ.get("QRAFT_HOME", ".qraft")).resolve())

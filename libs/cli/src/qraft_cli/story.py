@@ -1,0 +1,150 @@
+"""
+What `qraft run` does, step by step: servers, bars into the lake, a first model through the gates, the services.
+
+The demonstration acts as the operator under the name `demo`, and every decision it takes is recorded as such.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import polars as pl
+from qraft_contracts.outcomes import Refused
+from qraft_contracts.times import format_instant
+
+from qraft_cli.registry_session import open_registry
+from qraft_cli.stack.local import SERVICES, LocalStack, dataset_folder
+from qraft_cli.stack.servers import ServerCommand, ServerFailed
+
+# The last days of the stored bars are replayed; the model never sees them.
+REPLAY_DAYS = 29
+DEMO_ACTOR = "demo"
+
+Progress = Callable[[str, int, int], None]  # step, done, of
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Where the bars come from and from when on they are played. replay_from None: the source decides."""
+
+    source: str  # files | exchange | simulated
+    origin: str
+    described: str
+    replay_from: datetime | None
+    environment: Mapping[str, str]
+
+
+def make_plan(*, speed: float, profile: str, replay_from: datetime | None = None) -> Plan:
+    """Choose the source of bars: stored ones first, then an exchange, else the simulator (decided by svc_ingest)."""
+    environment = {"QRAFT_ALLOCATOR_PROFILE": profile, "QRAFT_INGEST_SPEED": str(speed)}
+    folder = dataset_folder()
+    if folder is None:
+        environment["QRAFT_INGEST_SOURCE"] = "auto"
+        return Plan("auto", "unknown", "no stored bars: an exchange if one answers, else simulated", None, environment)
+    start = replay_from or _replay_start(folder)
+    environment |= {
+        "QRAFT_INGEST_SOURCE": "files",
+        "QRAFT_INGEST_DATASET": str(folder),
+        "QRAFT_INGEST_REPLAY_FROM": format_instant(start),
+        "QRAFT_TRAIN_UNTIL": format_instant(start),
+    }
+    described = f"stored bars {folder.name}, replayed from {start:%Y-%m-%d}"
+    return Plan("files", "replay", described, start, environment)
+
+
+def _replay_start(folder: Path) -> datetime:
+    newest = pl.scan_parquet(folder / "*.parquet").select(pl.col("open_time").max()).collect().item()
+    assert isinstance(newest, datetime), newest
+    day = newest.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return day - timedelta(days=REPLAY_DAYS)
+
+
+async def prepare(stack: LocalStack, plan: Plan, progress: Progress) -> str:
+    """
+    Bring the stack to the point where bars may be played: history in the lake, a model active for paper.
+
+    Returns:
+        One sentence on the active model, or on why there is none.
+
+    Raises:
+        ServerFailed: if a job fails; the message names its log.
+    """
+    await stack.start_servers()
+    await run_job(stack, "svc_ingest", ("load",), progress)
+    async with open_registry() as session:
+        active = await session.registry.active()
+    if active:
+        models = sorted({decision.model_id for decision in active.values()})
+        return f"model {', '.join(models)} is active since an earlier run"
+    result = await run_job(stack, "svc_train", (), progress)
+    model_id = str(result.get("model_id", ""))
+    return await promote_as_demo(model_id)
+
+
+async def promote_as_demo(model_id: str) -> str:
+    """Give the operator's command for the first model; the gates decide. Return one sentence on the result."""
+    async with open_registry() as session:
+        try:
+            await session.registry.promote(
+                model_id, actor=DEMO_ACTOR, reason="first model of the demonstration, after its integrity gates"
+            )
+        except Refused as error:
+            return f"model {model_id} was refused by the gates, so no signals: {error}"
+        finally:
+            await session.publish_decisions()
+    return f"model {model_id} passed the integrity gates and is active for paper (actor {DEMO_ACTOR})"
+
+
+async def start_services(stack: LocalStack) -> None:
+    """Start every service of the line, consumers before their producers."""
+    for name in SERVICES:
+        await stack.start_service(name)
+
+
+async def run_job(stack: LocalStack, module: str, arguments: tuple[str, ...], progress: Progress) -> dict[str, Any]:
+    """
+    Run `python -m module arguments` to its end, showing the JSON progress lines of its standard output.
+
+    Returns:
+        The last line that was a result (`event` ending in `.done`), or {}.
+
+    Raises:
+        ServerFailed: if the job exits with a failure.
+    """
+    name = "-".join((module, *arguments))
+    command = ServerCommand(name, (sys.executable, "-m", module, *arguments))
+    process = await stack.supervisor.run_job(command, env=stack.service_env())
+    assert process.stdout is not None
+    result: dict[str, Any] = {}
+    try:
+        async for line in process.stdout:
+            event = _parse(line)
+            if event.get("event", "").endswith(".progress"):
+                progress(f"{module} {event.get('step', '')}".strip(), int(event["done"]), int(event["of"]))
+            elif event.get("event", "").endswith(".done"):
+                result = event
+        code = await process.wait()
+    except asyncio.CancelledError:
+        process.terminate()
+        await process.wait()
+        raise
+    if code != 0:
+        log = stack.home.logs / f"{name}.log"
+        last = log.read_text(errors="replace").strip().splitlines()[-1:] if log.exists() else []
+        raise ServerFailed(f"{name} ended with exit code {code}: {' '.join(last)[:600]} (whole log: {log})")
+    return result
+
+
+def _parse(line: bytes) -> dict[str, Any]:
+    try:
+        found = msgspec.json.decode(line)
+    except msgspec.DecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}

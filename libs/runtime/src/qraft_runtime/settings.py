@@ -1,0 +1,33 @@
+"""Settings that every service shares, read from the environment with the prefix QRAFT_."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class CommonSettings(BaseSettings):
+    """Where the servers are, and which market this line of services is about."""
+
+    model_config = SettingsConfigDict(env_prefix="QRAFT_", frozen=True, extra="ignore")
+
+    nats_url: str = "nats://127.0.0.1:4222"
+    postgres_dsn: str = "postgresql://127.0.0.1:5432/qraft"
+    home: Path = Path(".qraft")
+    artefacts_url: str | None = None  # None = the folder `artefacts` under home; or s3://bucket/prefix
+    market: str = "crypto"
+    interval: str = "5m"
+    log_level: str = "INFO"
+    http_host: str = "127.0.0.1"
+    http_port: int = 0  # 0 = no HTTP server
+
+    @property
+    def artefacts(self) -> str:
+        """Return the artefact store's address: a URL or a folder."""
+        return self.artefacts_url or str(self.home / "artefacts")
+
+    @property
+    def lake(self) -> Path:
+        """Return the root of the Parquet lake."""
+        return self.home / "lake"
