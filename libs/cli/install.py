@@ -50,7 +50,7 @@ def _pip(_requirements: Path):
 
 
 def _call(argv: list[str]) -> int:
-    return subprocess.run(argv, check=False).returncode
+    return subprocess.run(argv, check=False).returncode  # noqa: S603
 
 
 if __name__ == "__main__":

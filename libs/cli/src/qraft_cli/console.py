@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 OUT = Console()
 ERRORS = Console(stderr=True)
@@ -14,3 +18,18 @@ def origin_badge(origin: str) -> str:
     """Return the origin as rich markup; simulated is loud."""
     text = "SIMULATED — not real data" if origin == "simulated" else origin.upper()
     return f"[{ORIGIN_STYLE.get(origin, 'bold white on magenta')}] {text} [/]"
+
+
+@contextmanager
+def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
+    """Show a bar a step while the block runs; yield the function (step, done, of) that moves them."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
+    with Progress(*columns, TimeElapsedColumn(), console=OUT) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def show(step: str, done: int, of: int) -> None:
+            if step not in tasks:
+                tasks[step] = bars.add_task(step, total=of)
+            bars.update(tasks[step], completed=done, total=of)
+
+        yield show

@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 
 import typer
-from qraft_contracts.outcomes import Outcome
 
 from qraft_cli.commands import docs, doctor, execution, models, replay, run, status, tail, up
 from qraft_cli.console import ERRORS
 from qraft_cli.stack.local import AlreadyRunning
 from qraft_cli.stack.servers import ServerFailed
 from qraft_cli.stack.session import NotRunning
+from qraft_contracts.outcomes import Outcome
 
 app = typer.Typer(
     name="qraft",

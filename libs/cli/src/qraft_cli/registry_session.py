@@ -8,15 +8,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from qraft_bus.nats import BusSettings, NatsBus
-from qraft_registry.postgres import PostgresRegistryStore, migrate_registry
+from qraft_bus.nats import NatsBus
+from qraft_bus.settings import BusSettings
+from qraft_cli.stack.home import find_home
+from qraft_cli.stack.session import NotRunning, find_addresses
+from qraft_registry.postgres import PostgresRegistryStore, open_store
 from qraft_registry.registry import Registry
 from qraft_store.artefacts.objects import ObjectArtefactStore
 from qraft_store.artefacts.port import ArtefactStore
-from qraft_store.postgres import create_pool
-
-from qraft_cli.stack.home import find_home
-from qraft_cli.stack.session import NotRunning, find_addresses
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +48,10 @@ async def open_registry() -> AsyncIterator[RegistrySession]:
     addresses = find_addresses()
     if not addresses.postgres_dsn:
         raise NotRunning("no PostgreSQL is known: start the stack with `qraft up` or set QRAFT_POSTGRES_DSN")
-    await migrate_registry(addresses.postgres_dsn)
-    pool = await create_pool(addresses.postgres_dsn, max_size=2)
+    store = await open_store(addresses.postgres_dsn, application_name="qraft")
     try:
-        store = PostgresRegistryStore(pool)
         artefacts = ObjectArtefactStore(os.environ.get("QRAFT_ARTEFACTS_URL") or str(find_home().root / "artefacts"))
         registry = Registry(store=store, artefacts=artefacts, now=lambda: datetime.now(UTC))
         yield RegistrySession(registry, artefacts, store, addresses.nats_url)
     finally:
-        await pool.close()
+        await store.close()

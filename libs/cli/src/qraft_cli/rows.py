@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 from nats.aio.msg import Msg
+
 from qraft_contracts import headers
 from qraft_contracts.arrow_schemas import BARS_SCHEMA, FEATURES_SCHEMA
 from qraft_contracts.outcomes import Malformed

@@ -16,18 +16,22 @@ from typing import Any
 
 import msgspec
 import polars as pl
-from qraft_contracts.outcomes import Refused
-from qraft_contracts.times import format_instant
 
 from qraft_cli.registry_session import open_registry
 from qraft_cli.stack.local import SERVICES, LocalStack, dataset_folder
 from qraft_cli.stack.servers import ServerCommand, ServerFailed
+from qraft_contracts.outcomes import Refused
+from qraft_contracts.times import format_instant
 
 # The last days of the stored bars are replayed; the model never sees them.
 REPLAY_DAYS = 29
 DEMO_ACTOR = "demo"
 
-Progress = Callable[[str, int, int], None]  # step, done, of
+Progress = Callable[[str, int, int], None]  # what, steps done, of how many
+
+
+def silent(_step: str, _done: int, _of: int) -> None:
+    """Show no progress."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,7 @@ def _replay_start(folder: Path) -> datetime:
     return day - timedelta(days=REPLAY_DAYS)
 
 
-async def prepare(stack: LocalStack, plan: Plan, progress: Progress) -> str:
+async def prepare(stack: LocalStack, progress: Progress) -> str:
     """
     Bring the stack to the point where bars may be played: history in the lake, a model active for paper.
 
@@ -113,7 +117,7 @@ async def run_job(stack: LocalStack, module: str, arguments: tuple[str, ...], pr
     Run `python -m module arguments` to its end, showing the JSON progress lines of its standard output.
 
     Returns:
-        The last line that was a result (`event` ending in `.done`), or {}.
+        The last line that was a result (`event` ending in `.finished`), or {}.
 
     Raises:
         ServerFailed: if the job exits with a failure.
@@ -127,8 +131,8 @@ async def run_job(stack: LocalStack, module: str, arguments: tuple[str, ...], pr
         async for line in process.stdout:
             event = _parse(line)
             if event.get("event", "").endswith(".progress"):
-                progress(f"{module} {event.get('step', '')}".strip(), int(event["done"]), int(event["of"]))
-            elif event.get("event", "").endswith(".done"):
+                progress(module, int(event["step"]), int(event["n_steps"]))
+            elif event.get("event", "").endswith(".finished"):
                 result = event
         code = await process.wait()
     except asyncio.CancelledError:

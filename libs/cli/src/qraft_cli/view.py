@@ -11,8 +11,6 @@ from typing import Any
 import httpx
 import msgspec
 from nats.aio.msg import Msg
-from qraft_contracts.outcomes import Malformed
-from qraft_frames.bars import BarBatch, decode_bars
 from rich.console import Group
 from rich.live import Live
 from rich.panel import Panel
@@ -21,6 +19,8 @@ from rich.table import Table
 from qraft_cli.console import OUT, origin_badge
 from qraft_cli.stack.local import LocalStack
 from qraft_cli.stack.session import connect_bus
+from qraft_contracts.outcomes import Malformed
+from qraft_frames.bars import BarBatch, decode_bars
 
 _REFRESH_PER_S = 4
 _DESK_EVERY_S = 1.0
@@ -158,11 +158,9 @@ def _orders(seen: Seen) -> Table:
     table.add_row("targets", "  ".join(weights) or "flat")
     for order in seen.orders:
         color = "green" if order["side"] == "buy" else "red"
-        table.add_row(
-            order["decided_at"][:16],
-            f"[{color}]{order['side']}[/] {order['quantity']:,.6g} {order['symbol']} @ {order['theoretical_price']:,.6g}"
-            f"  {order['reason']}",
-        )
+        price = f"{order['theoretical_price']:,.6g}"
+        what = f"[{color}]{order['side']}[/] {order['quantity']:,.6g} {order['symbol']} @ {price}  {order['reason']}"
+        table.add_row(order["decided_at"][:16], what)
     return table
 
 

@@ -13,8 +13,8 @@ from importlib.metadata import PackageNotFoundError, version
 import asyncpg
 import typer
 from nats.js.errors import NotFoundError
-from qraft_bus.streams import STREAMS
 
+from qraft_bus.streams import STREAMS
 from qraft_cli.console import OUT
 from qraft_cli.stack.home import Home, find_home
 from qraft_cli.stack.local import SERVICES, dataset_folder
@@ -106,7 +106,9 @@ async def _servers() -> list[Finding]:
             try:
                 info = await jetstream.stream_info(spec.name)
             except NotFoundError:
-                found.append(Finding(f"stream {spec.name}", False, "missing", "restart the stack: it makes its streams"))
+                found.append(
+                    Finding(f"stream {spec.name}", False, "missing", "restart the stack: it makes its streams")
+                )
                 continue
             consumers = await jetstream.consumers_info(spec.name)
             behind = {c.name: c.num_pending or 0 for c in consumers if (c.num_pending or 0) > _LAG_WARN}

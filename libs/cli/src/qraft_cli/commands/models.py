@@ -9,15 +9,15 @@ from typing import Annotated
 
 import msgspec
 import typer
+from rich.table import Table
+
+from qraft_cli.console import OUT, origin_badge
+from qraft_cli.registry_session import open_registry
 from qraft_contracts.outcomes import Refused
 from qraft_contracts.subjects import HORIZONS
 from qraft_registry.domain import ALL_SYMBOLS, Decision, Slot, Stage
 from qraft_registry.dossier import read_dossier
 from qraft_registry.gates import PAPER_GATES, evaluate
-from rich.table import Table
-
-from qraft_cli.console import OUT, origin_badge
-from qraft_cli.registry_session import open_registry
 
 app = typer.Typer(help="The model registry: candidate → paper → qualified, and rollback.", no_args_is_help=True)
 

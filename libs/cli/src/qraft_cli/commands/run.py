@@ -7,10 +7,9 @@ import signal
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from qraft_cli import story
-from qraft_cli.console import OUT, origin_badge
+from qraft_cli.console import OUT, origin_badge, progress_bars
 from qraft_cli.stack.home import find_home
 from qraft_cli.stack.local import LocalStack
 from qraft_cli.view import follow
@@ -37,7 +36,7 @@ async def _run(speed: float, profile: str, view: bool, until_order: bool) -> Non
     stack = LocalStack(find_home(), environment=plan.environment, origin=plan.origin)
     OUT.print(f"bars: {origin_badge(plan.origin)} {plan.described}")
     try:
-        work = asyncio.create_task(_work(stack, plan, view, until_order))
+        work = asyncio.create_task(_work(stack, view, until_order))
         stopped = asyncio.create_task(stop.wait())
         await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
@@ -52,17 +51,9 @@ async def _run(speed: float, profile: str, view: bool, until_order: bool) -> Non
         OUT.print("stopped; the same command goes on where it was")
 
 
-async def _work(stack: LocalStack, plan: story.Plan, view: bool, until_order: bool) -> None:
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
-    with Progress(*columns, TimeElapsedColumn(), console=OUT) as bars:
-        tasks: dict[str, TaskID] = {}
-
-        def show(step: str, done: int, of: int) -> None:
-            if step not in tasks:
-                tasks[step] = bars.add_task(step, total=of)
-            bars.update(tasks[step], completed=done, total=of)
-
-        sentence = await story.prepare(stack, plan, show)
+async def _work(stack: LocalStack, view: bool, until_order: bool) -> None:
+    with progress_bars() as show:
+        sentence = await story.prepare(stack, show)
     OUT.print(sentence)
     await story.start_services(stack)
     OUT.print(f"paper desk: [bold]{stack.desk_url}[/]   (Ctrl-C stops everything)")

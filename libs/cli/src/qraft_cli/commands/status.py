@@ -10,9 +10,9 @@ import msgspec
 import typer
 from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
-from qraft_bus.streams import STREAMS
 from rich.table import Table
 
+from qraft_bus.streams import STREAMS
 from qraft_cli.console import OUT, origin_badge
 from qraft_cli.stack.session import Addresses, connect_bus, find_addresses
 from qraft_cli.stack.state import StackState

@@ -14,13 +14,13 @@ import typer
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.api import ConsumerConfig, DeliverPolicy
-from qraft_bus.streams import STREAMS
-from qraft_contracts.outcomes import Malformed
-from qraft_contracts.times import parse_instant
 
+from qraft_bus.streams import STREAMS
 from qraft_cli.console import ERRORS, OUT
 from qraft_cli.rows import decode_rows, format_row, matches
 from qraft_cli.stack.session import connect_bus, find_addresses
+from qraft_contracts.outcomes import Malformed
+from qraft_contracts.times import parse_instant
 
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
@@ -108,9 +108,7 @@ def _stream_of(subject: str) -> str:
 async def _stored(connection: Client, subject: str, start: datetime, follow: bool) -> AsyncIterator[Msg]:
     jetstream = connection.jetstream()
     config = ConsumerConfig(deliver_policy=DeliverPolicy.BY_START_TIME, opt_start_time=start.isoformat())
-    subscription = await jetstream.subscribe(
-        subject, stream=_stream_of(subject), ordered_consumer=True, config=config
-    )
+    subscription = await jetstream.subscribe(subject, stream=_stream_of(subject), ordered_consumer=True, config=config)
     n_left = (await subscription.consumer_info()).num_pending
     while n_left or follow:
         try:

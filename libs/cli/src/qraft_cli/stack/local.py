@@ -11,8 +11,8 @@ from pathlib import Path
 
 import nats
 import psutil
-from qraft_bus.streams import apply_streams
 
+from qraft_bus.streams import apply_streams
 from qraft_cli.stack.home import Home
 from qraft_cli.stack.ports import HOST, pick_port
 from qraft_cli.stack.servers import (
