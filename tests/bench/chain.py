@@ -10,6 +10,7 @@ repeated under other names: a load, not a market. Pure compute is what the servi
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
 import shutil
 import sys
@@ -65,7 +66,7 @@ async def bare_chain(payload: bytes, home: Home) -> Quantiles:
         jetstream = connection.jetstream()
         for subject in _SUBJECTS:
             await jetstream.add_stream(name=subject.replace(".", "_").upper(), subjects=[subject])
-        for source, target in zip(_SUBJECTS, _SUBJECTS[1:], strict=False):
+        for source, target in itertools.pairwise(_SUBJECTS):
             argv = (sys.executable, "-m", "tests.bench.bare_chain", url, source, target, str(N_BARS))
             worker = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE, cwd=ROOT)
             assert worker.stdout is not None

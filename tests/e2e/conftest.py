@@ -49,7 +49,7 @@ def trained(qraft_data, short_folder):
     environment = {
         "QRAFT_INGEST_SOURCE": "files",
         "QRAFT_INGEST_DATASET": str(dataset),
-        "QRAFT_INGEST_LOAD_FROM": format_instant(START - timedelta(days=TRAIN_DAYS)),
+        "QRAFT_INGEST_HISTORY_FROM": format_instant(START - timedelta(days=TRAIN_DAYS)),
         "QRAFT_INGEST_REPLAY_FROM": format_instant(START),
         "QRAFT_TRAIN_UNTIL": format_instant(START),
         **QUICK_TRAINING,

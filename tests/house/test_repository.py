@@ -3,10 +3,10 @@
 import importlib
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
-import tomllib
 
 ROOT = Path(__file__).parents[2]
 SERVICES = sorted(path.name for path in ROOT.glob("svc_*") if (path / "pyproject.toml").exists())

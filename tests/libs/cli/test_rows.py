@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 from nats.aio.msg import Msg
+
 from qraft_cli.rows import decode_rows, format_row, matches
 from qraft_cli.view import sparkline
 from qraft_contracts.origin import Origin

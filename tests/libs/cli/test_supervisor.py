@@ -38,7 +38,9 @@ async def test_crash_loop_ends_as_failed(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "MAX_RESTARTS", 3)
     supervisor = Supervisor(tmp_path, on_change=lambda: None)
 
-    await supervisor.start(ServerCommand("child", (sys.executable, "-c", "raise SystemExit('no such setting')")), env={})
+    await supervisor.start(
+        ServerCommand("child", (sys.executable, "-c", "raise SystemExit('no such setting')")), env={}
+    )
     await _until(lambda: supervisor.processes()[0].state == "failed")
     await supervisor.stop_all()
 
@@ -47,7 +49,9 @@ async def test_crash_loop_ends_as_failed(tmp_path, monkeypatch):
 
 async def test_child_that_ignores_sigterm_is_killed(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "STOP_TIMEOUT_S", 0.3)
-    program = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
+    program = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
+    )
     supervisor = Supervisor(tmp_path, on_change=lambda: None)
     await supervisor.start(ServerCommand("child", (sys.executable, "-c", program)), env={})
     await _until(lambda: "deaf" in (tmp_path / "child.log").read_text())
@@ -61,7 +65,9 @@ async def test_child_that_ignores_sigterm_is_killed(tmp_path, monkeypatch):
 def test_state_file_round_trips_and_rubbish_is_no_state(tmp_path):
     path = tmp_path / "stack.json"
     own = own_process("supervisor")
-    state = StackState(own, "nats://127.0.0.1:1", "http://127.0.0.1:2", "postgresql://x", "http://desk", "replay", (own,))
+    state = StackState(
+        own, "nats://127.0.0.1:1", "http://127.0.0.1:2", "postgresql://x", "http://desk", "replay", (own,)
+    )
 
     write_state(path, state)
 

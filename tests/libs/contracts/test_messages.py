@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import msgspec
 import pytest
+
 from qraft_contracts.codec import decode, encode
 from qraft_contracts.headers import append_hop, parse_hops
 from qraft_contracts.orders import Order

@@ -4,6 +4,7 @@ import copy
 import json
 
 import pytest
+
 from qraft_contracts.compatibility import breaking_changes
 from qraft_contracts.export import json_schemas, schema_path
 

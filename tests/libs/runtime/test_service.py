@@ -7,6 +7,7 @@ import socket
 
 import httpx
 import pytest
+
 from qraft_runtime.health import Health
 from qraft_runtime.service import serve
 from qraft_runtime.settings import CommonSettings

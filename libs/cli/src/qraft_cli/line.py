@@ -108,7 +108,7 @@ def _environment(stretch: Stretch) -> dict[str, str]:
     return {
         "QRAFT_INGEST_SOURCE": "files",
         "QRAFT_INGEST_DATASET": str(stretch.dataset),
-        "QRAFT_INGEST_LOAD_FROM": format_instant(stretch.start - timedelta(days=HISTORY_DAYS)),
+        "QRAFT_INGEST_HISTORY_FROM": format_instant(stretch.start - timedelta(days=HISTORY_DAYS)),
         "QRAFT_INGEST_REPLAY_FROM": format_instant(stretch.start),
         "QRAFT_INGEST_REPLAY_UNTIL": format_instant(stretch.end),
         "QRAFT_INGEST_SPEED": str(stretch.speed),

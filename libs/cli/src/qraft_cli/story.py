@@ -131,7 +131,7 @@ async def run_job(stack: LocalStack, module: str, arguments: tuple[str, ...], pr
         async for line in process.stdout:
             event = _parse(line)
             if event.get("event", "").endswith(".progress"):
-                progress(module, int(event["step"]), int(event["n_steps"]))
+                progress(module, *_steps(event))
             elif event.get("event", "").endswith(".finished"):
                 result = event
         code = await process.wait()
@@ -144,6 +144,13 @@ async def run_job(stack: LocalStack, module: str, arguments: tuple[str, ...], pr
         last = log.read_text(errors="replace").strip().splitlines()[-1:] if log.exists() else []
         raise ServerFailed(f"{name} ended with exit code {code}: {' '.join(last)[:600]} (whole log: {log})")
     return result
+
+
+def _steps(event: dict[str, Any]) -> tuple[int, int]:
+    """Return (done, of) from a job's progress line, which counts steps or tells a fraction."""
+    if "n_steps" in event:
+        return int(event["step"]), int(event["n_steps"])
+    return round(100 * (event.get("done_frac") or 0.0)), 100
 
 
 def _parse(line: bytes) -> dict[str, Any]:

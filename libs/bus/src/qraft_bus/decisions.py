@@ -1,0 +1,110 @@
+"""What follows from one delivery and from the way its handler ended. Pure: no clock, no I/O, no state."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from qraft_bus.port import Delivery
+from qraft_bus.settings import BusSettings
+from qraft_contracts import headers
+from qraft_contracts.outcomes import Malformed, Refused, Transient
+from qraft_contracts.subjects import DEAD_LETTER_PREFIX
+
+_DOUBLINGS_MAX = 16  # keeps 2**n small; the largest pause is reached long before
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """Acknowledge. outcome: ok or refused; reason: the rule's code for a refusal."""
+
+    outcome: str = "ok"
+    reason: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Bury:
+    """Move the message to the dead letters, then acknowledge."""
+
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Run the handler again after a pause, keeping the message and so the order."""
+
+    delay_s: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Leave the message unacknowledged and stop the process: it is delivered again after the restart."""
+
+    reason: str
+
+
+Verdict = Settle | Bury | Retry | Stop
+
+
+def judge_delivery(delivery: Delivery, *, schemas: Sequence[str], settings: BusSettings) -> Bury | None:
+    """Return why a delivery must not reach its handler, or None when it may."""
+    if delivery.subject.startswith(f"{DEAD_LETTER_PREFIX}."):
+        return None  # dead letters carry whatever their message carried; their readers take them as they are
+    missing = [name for name in headers.REQUIRED if not delivery.headers.get(name)]
+    if missing:
+        return Bury("missing_header", f"expected the headers {list(headers.REQUIRED)}, missing {missing}")
+    schema = delivery.headers[headers.SCHEMA]
+    if schema not in schemas:
+        return Bury("unknown_schema", f"expected a schema out of {list(schemas)}, received {schema!r}")
+    if delivery.n_delivered > settings.max_deliveries:
+        return Bury(
+            "poison",
+            f"delivered {delivery.n_delivered} times, allowed {settings.max_deliveries}: every earlier handling "
+            "ended without acknowledgement (crash, bug or kill)",
+        )
+    return None
+
+
+def judge_outcome(
+    error: BaseException | None, *, key: str, n_attempts: int, elapsed_s: float, settings: BusSettings
+) -> Verdict:
+    """
+    Return what follows from the end of one attempt.
+
+    Args:
+        error: what the handler raised, or None.
+        key: names the message; spreads the pauses of different messages.
+        n_attempts: attempts so far, this one included.
+        elapsed_s: since the first attempt began.
+        settings: the bounds.
+    """
+    match error:
+        case None:
+            return Settle()
+        case Malformed():
+            return Bury(error.reason, error.detail)
+        case Refused():
+            return Settle(outcome="refused", reason=error.reason, detail=error.detail)
+        case Transient():
+            delay_s = backoff_s(n_attempts, key=key, settings=settings)
+            if elapsed_s + delay_s <= settings.transient_budget_s:
+                return Retry(delay_s, reason=str(error))
+            return Stop(f"still failing after {n_attempts} attempts in {elapsed_s:.1f} s: {error}")
+        case _:
+            return Stop(f"bug in the handler: {type(error).__name__}: {error}")
+
+
+def backoff_s(n_attempts: int, *, key: str, settings: BusSettings) -> float:
+    """
+    Return the pause after a failed attempt: doubling up to a ceiling, the upper half of it by the hash of the key.
+
+    The same key and attempt always give the same pause; different keys are spread ("equal jitter").
+    """
+    doublings = min(n_attempts - 1, _DOUBLINGS_MAX)
+    ceiling = min(settings.backoff_max_s, settings.backoff_first_s * 2.0**doublings)
+    spread_frac = zlib.crc32(f"{key}/{n_attempts}".encode()) / 2**32
+    return ceiling * (0.5 + 0.5 * spread_frac)

@@ -1,0 +1,41 @@
+"""The durable consumer of a subscription on the server, and what it delivers."""
+
+from __future__ import annotations
+
+from nats.aio.msg import Msg
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, ReplayPolicy
+
+from qraft_bus.port import Delivery, Subscription
+from qraft_bus.settings import BusSettings
+
+
+def consumer_config(subscription: Subscription, settings: BusSettings) -> ConsumerConfig:
+    """Return the full configuration of a durable; every default that ever surprised anybody is written out."""
+    return ConsumerConfig(
+        name=subscription.durable,
+        durable_name=subscription.durable,
+        filter_subject=subscription.subject,
+        deliver_policy=DeliverPolicy.ALL,
+        replay_policy=ReplayPolicy.INSTANT,
+        ack_policy=AckPolicy.EXPLICIT,
+        ack_wait=settings.ack_wait_s,
+        # Order: nothing is delivered past a message that is not finished.
+        max_ack_pending=settings.batch_size,
+        # Unbounded on the server: a message that passes it there would just vanish. `decisions` counts and buries.
+        max_deliver=-1,
+        max_waiting=16,
+    )
+
+
+def delivery_of(message: Msg) -> Delivery:
+    """Return a JetStream message as the handlers see it."""
+    metadata = message.metadata
+    return Delivery(
+        subject=message.subject,
+        data=message.data,
+        headers=message.headers or {},
+        stream=metadata.stream,
+        stream_seq=metadata.sequence.stream,
+        n_delivered=metadata.num_delivered,
+        published_at=metadata.timestamp,
+    )

@@ -1,0 +1,79 @@
+"""
+What a model's folder in the artefact store holds for the registry: `manifest.json` and `evidence/<gate>.json`.
+
+svc_train writes these and may add fields; only the fields named here are read by gates and by inference.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+from typing import Final
+
+import msgspec
+
+from qraft_contracts.origin import Origin
+
+MANIFEST_FORMAT: Final = "manifest/1"
+EVIDENCE_FORMAT: Final = "evidence/1"
+MODEL_FILE: Final = "model.onnx"
+MANIFEST_FILE: Final = "manifest.json"
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """
+    The recipe and the content list of one model.
+
+    files: path within the model's folder to SHA-256 in hex, `model.onnx` and every evidence file among them.
+    trained_until: end of the data that training and its evidence used, exclusive.
+    """
+
+    format: str
+    model_id: str
+    origin: Origin
+    feature_signature: str
+    horizons: tuple[str, ...]
+    trained_until: datetime
+    files: dict[str, str]
+
+
+class Evidence(msgspec.Struct, frozen=True):
+    """
+    What one integrity check found. It holds no wall clock: the same training gives the same bytes.
+
+    n_checks: how many comparisons were made, n_failed how many of them failed. model_sha256 and data_until tie it
+    to one model and its data. measures: the numbers that the gate's thresholds are held against (qraft_registry.gates
+    names them). inputs: origin of every input snapshot, by its id; read by the origin gate.
+    """
+
+    format: str
+    gate: str
+    model_id: str
+    model_sha256: str
+    data_until: datetime
+    origin: Origin
+    n_checks: int
+    n_failed: int
+    measures: dict[str, float] = {}
+    failures: tuple[str, ...] = ()
+    inputs: dict[str, Origin] = {}
+
+
+def artefact_key(model_id: str, path: str) -> str:
+    """Return the key of a file of a model, such as `models/m0123456789abcdef/model.onnx`."""
+    return f"models/{model_id}/{path}"
+
+
+def evidence_file(gate: str) -> str:
+    """Return the path of a gate's evidence within the model's folder."""
+    return f"evidence/{gate}.json"
+
+
+def sha256_hex(data: bytes) -> str:
+    """Return the SHA-256 of bytes in hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def model_id_of(model: bytes) -> str:
+    """Return the id of a model: `m` and the first 16 hex digits of the SHA-256 of its ONNX file."""
+    return "m" + sha256_hex(model)[:16]

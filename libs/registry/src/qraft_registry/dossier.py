@@ -1,0 +1,89 @@
+"""Everything that the artefact store holds about one model and the registry judges it by, read once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from qraft_contracts.origin import Origin
+from qraft_contracts.subjects import HORIZON_SECONDS, HORIZONS
+from qraft_registry.artefacts import (
+    MANIFEST_FILE,
+    MANIFEST_FORMAT,
+    MODEL_FILE,
+    Manifest,
+    artefact_key,
+    evidence_file,
+    model_id_of,
+    sha256_hex,
+)
+from qraft_store.artefacts.port import ArtefactStore
+
+
+@dataclass(frozen=True, slots=True)
+class Dossier:
+    """
+    A model's manifest and evidence files as found.
+
+    fault: why the model cannot be trusted at all, None when manifest and model agree. origin: the manifest's, the
+    worst while it is unknown. evidence: SHA-256 of the manifest, the model and each evidence file found, by name.
+    """
+
+    model_id: str
+    fault: str | None
+    manifest: Manifest | None = None
+    origin: Origin = Origin.SIMULATED
+    horizons: tuple[str, ...] = HORIZONS
+    evidence: Mapping[str, str] = field(default_factory=dict)
+    evidence_files: Mapping[str, bytes] = field(default_factory=dict)
+
+
+async def read_dossier(artefacts: ArtefactStore, model_id: str, *, gates: Sequence[str]) -> Dossier:
+    """
+    Read a model's manifest, model and evidence; what is wrong with them is told in `fault`, not raised.
+
+    Raises:
+        Transient: if the store is away.
+    """
+    raw = await _get(artefacts, artefact_key(model_id, MANIFEST_FILE))
+    if raw is None:
+        return Dossier(model_id, f"no_manifest: expected {artefact_key(model_id, MANIFEST_FILE)}, received nothing")
+    try:
+        manifest = msgspec.json.decode(raw, type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return Dossier(model_id, f"bad_manifest: expected {MANIFEST_FORMAT} as JSON: {error}")
+    model = await _get(artefacts, artefact_key(model_id, MODEL_FILE))
+    files = {gate: await _get(artefacts, artefact_key(model_id, evidence_file(gate))) for gate in gates}
+    found = {gate: data for gate, data in files.items() if data is not None}
+    evidence = {gate: sha256_hex(data) for gate, data in found.items()}
+    evidence["manifest"] = sha256_hex(raw)
+    if model is not None:
+        evidence["model"] = sha256_hex(model)
+    fault = _fault(model_id, manifest, model)
+    horizons = manifest.horizons if fault is None else HORIZONS
+    return Dossier(model_id, fault, manifest, manifest.origin, horizons, evidence, found)
+
+
+def _fault(model_id: str, manifest: Manifest, model: bytes | None) -> str | None:
+    if manifest.format != MANIFEST_FORMAT:
+        return f"bad_manifest: expected {MANIFEST_FORMAT}, received {manifest.format!r}"
+    if manifest.model_id != model_id:
+        return f"bad_manifest: expected the manifest of {model_id}, received that of {manifest.model_id!r}"
+    if not manifest.horizons or any(horizon not in HORIZON_SECONDS for horizon in manifest.horizons):
+        return f"bad_manifest: expected horizons out of {list(HORIZONS)}, received {list(manifest.horizons)}"
+    if manifest.trained_until.tzinfo is None:
+        return "bad_manifest: expected trained_until with a time zone"
+    if model is None:
+        return f"no_model: expected {artefact_key(model_id, MODEL_FILE)}, received nothing"
+    if sha256_hex(model) != manifest.files.get(MODEL_FILE) or model_id_of(model) != model_id:
+        return f"hash_mismatch: {MODEL_FILE} is {sha256_hex(model)}, not what the manifest and the id name"
+    return None
+
+
+async def _get(artefacts: ArtefactStore, key: str) -> bytes | None:
+    try:
+        return await artefacts.get(key)
+    except KeyError:
+        return None

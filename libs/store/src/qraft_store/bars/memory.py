@@ -1,0 +1,120 @@
+"""The BarStore's twin in memory: the same behaviour in the plainest words, for tests."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+
+from qraft_contracts.origin import Origin, worst_origin
+from qraft_contracts.subjects import INTERVAL_SECONDS
+from qraft_contracts.times import format_instant
+from qraft_frames.bars import BarBatch
+from qraft_store.bars.port import BarPanel
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_Key = tuple[str, datetime, int]  # symbol, closed_at, revision
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    known_at: datetime
+    origin: Origin
+    values: tuple[float, float, float, float, float]
+
+
+@dataclass(slots=True)
+class _Series:
+    rows: dict[_Key, _Row] = field(default_factory=dict)
+    end: datetime = _EPOCH
+
+    def append(self, batch: BarBatch) -> int:
+        n_new = 0
+        columns = (batch.open, batch.high, batch.low, batch.close, batch.volume)
+        for i, symbol in enumerate(batch.symbols):
+            key = (symbol, batch.closed_at, batch.revision)
+            row = _Row(batch.known_at, batch.origin, tuple(float(column[i]) for column in columns))  # type: ignore[arg-type]
+            stored = self.rows.get(key)
+            if stored is None:
+                self._check_order(batch)
+                self.rows[key] = row
+                n_new += 1
+            elif not _equal(stored, row):
+                raise ValueError(f"expected the stored values again for {key}, received others")
+        if n_new and batch.revision == 0:
+            self.end = batch.closed_at
+        return n_new
+
+    def _check_order(self, batch: BarBatch) -> None:
+        if batch.revision == 0 and batch.closed_at < self.end:
+            raise ValueError(
+                f"expected closed_at from {format_instant(self.end)} on, received {format_instant(batch.closed_at)}"
+            )
+
+
+class MemoryBarStore:
+    """Bars in a dictionary."""
+
+    def __init__(self) -> None:
+        self._series: dict[tuple[str, str], _Series] = {}
+
+    def append(self, batches: Sequence[BarBatch]) -> int:
+        """Store batches and return how many rows were new; see the port."""
+        last: dict[tuple[str, str], datetime] = {}
+        n_new = 0
+        for batch in batches:
+            name = (batch.market, batch.interval)
+            if (batch.closed_at - _EPOCH) % timedelta(seconds=INTERVAL_SECONDS[batch.interval]):
+                raise ValueError(f"expected closed_at on the {batch.interval} grid, received {batch.closed_at}")
+            if batch.revision == 0:
+                if batch.closed_at < last.get(name, _EPOCH):
+                    raise ValueError(f"expected batches by increasing closed_at, received {batch.closed_at}")
+                last[name] = batch.closed_at
+            n_new += self._series.setdefault(name, _Series()).append(batch)
+        return n_new
+
+    def read(
+        self,
+        *,
+        market: str,
+        interval: str,
+        symbols: Sequence[str] | None,
+        start: datetime,
+        end: datetime,
+        as_of: datetime | None = None,
+    ) -> BarPanel | None:
+        """Return the bars with start < closed_at <= end; see the port."""
+        series = self._series.get((market, interval), _Series())
+        limit = end if as_of is None else as_of
+        found = {
+            (symbol, closed_at): row
+            for (symbol, closed_at, revision), row in series.rows.items()
+            if revision == 0 and start < closed_at <= end and row.known_at <= limit
+        }
+        names = tuple(symbols) if symbols else tuple(sorted({symbol for symbol, _ in found}))
+        found = {key: row for key, row in found.items() if key[0] in names}
+        if not found:
+            return None
+        step = timedelta(seconds=INTERVAL_SECONDS[interval])
+        first = _EPOCH + ((start - _EPOCH) // step + 1) * step
+        n_bars = (end - first) // step + 1
+        grid = np.full((5, n_bars, len(names)), np.nan)
+        for (symbol, closed_at), row in found.items():
+            grid[:, (closed_at - first) // step, names.index(symbol)] = row.values
+        closed = np.array([(first + i * step).replace(tzinfo=None) for i in range(n_bars)], dtype="datetime64[us]")
+        origin = worst_origin(row.origin for row in found.values())
+        return BarPanel(market, interval, origin, names, closed, *grid)
+
+    def range(self, *, market: str, interval: str) -> tuple[datetime, datetime] | None:
+        """Return the first and the last stored closed_at of revision 0, or None when empty."""
+        series = self._series.get((market, interval), _Series())
+        closed = [closed_at for _, closed_at, revision in series.rows if revision == 0]
+        return (min(closed), max(closed)) if closed else None
+
+
+def _equal(left: _Row, right: _Row) -> bool:
+    pairs = zip(left.values, right.values, strict=True)
+    return all(a == b or (math.isnan(a) and math.isnan(b)) for a, b in pairs)

@@ -1,0 +1,179 @@
+"""Composition root: the only place that names concrete adapters."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable
+from datetime import datetime
+
+from qraft_bus.nats import NatsBus
+from qraft_bus.settings import BusSettings
+from qraft_bus.streams import stream_of
+from qraft_contracts.outcomes import Outcome
+from qraft_contracts.subjects import bars_subject
+from qraft_contracts.times import format_instant
+from qraft_runtime.clock import Clock, SystemClock
+from qraft_runtime.health import Health
+from qraft_runtime.service import run_service
+from qraft_runtime.settings import CommonSettings
+from qraft_store.bars.lake import ParquetLake
+from qraft_store.bars.port import BarStore
+from qraft_telemetry import logs
+from svc_ingest.adapters.exchange import ExchangeSettings, ExchangeSource
+from svc_ingest.adapters.files import FileSource
+from svc_ingest.adapters.report import write_report
+from svc_ingest.adapters.simulator import MarketSimulator
+from svc_ingest.api.replay import replay_routes
+from svc_ingest.domain.faults import QualityReport
+from svc_ingest.domain.quality import QualityCheck
+from svc_ingest.ports import BarsBus, BarSource
+from svc_ingest.settings import IngestSettings
+from svc_ingest.usecases.line import Line
+from svc_ingest.usecases.load import LoadProgress
+from svc_ingest.usecases.pace import FlowControl, ReplayPace
+from svc_ingest.usecases.publish import Publisher, ReplayState
+from svc_ingest.usecases.run import IngestRun
+
+NAME = "svc_ingest"
+
+
+def build(
+    common: CommonSettings, settings: IngestSettings, *, source: BarSource, store: BarStore, bus: BarsBus,
+    clock: Clock, on_progress: Callable[[LoadProgress], None],
+) -> IngestRun:  # fmt: skip
+    """Wire one line of bars from a source to the bus."""
+    report = QualityReport()
+    check = QualityCheck(market=common.market, interval=common.interval, origin=source.origin, report=report)
+    line = Line(source, store, check, common.market, common.interval)
+    flow = FlowControl(bus, stream=stream_of(bars_subject(common.interval)), max_bars_ahead=settings.max_bars_ahead)
+    publisher = Publisher(line, bus, ReplayPace(settings.speed), flow, ReplayState(is_live=source.is_live))
+
+    def on_report(kind: str) -> None:
+        path = common.home / "reports" / "ingest" / f"{kind}.{common.market}.{common.interval}.json"
+        write_report(path, report, source=source, market=common.market, interval=common.interval)
+        logs.get().info("quality.reported", path=str(path), **report.as_dict()["totals"])
+
+    return IngestRun(publisher, clock, Health(), settings.replay_from, settings.replay_until, on_progress, on_report)
+
+
+async def choose_source(settings: IngestSettings, *, interval: str, clock: Clock) -> BarSource:
+    """
+    Return the source that the settings name; for `auto` the best that is there: files, an exchange, the simulator.
+
+    What was tried and what was taken is logged.
+
+    Raises:
+        Malformed: if the settings name something that does not exist.
+    """
+    kind = settings.source
+    if kind == "auto" and settings.dataset_folder.is_dir():
+        kind = "files"
+    elif kind == "auto":
+        logs.get().info("source.unavailable", source="files", why=f"no folder {settings.dataset_folder}")
+        kind = "exchange" if await _answers(_exchange(settings, interval, clock, retries_max=1)) else "simulated"
+    source: BarSource
+    if kind == "files":
+        source = FileSource(
+            settings.dataset_folder,
+            interval=interval,
+            symbols=settings.symbols,
+            history_from=settings.history_from,
+        )
+    elif kind == "exchange":
+        source = _exchange(settings, interval, clock, retries_max=5)
+    else:
+        symbols, n_days = settings.named_symbols, settings.simulated_days
+        source = MarketSimulator(interval=interval, symbols=symbols, seed=settings.seed, n_days=n_days)
+    logs.get().info("source.chosen", source=source.description, origin=source.origin.value, setting=settings.source)
+    return source
+
+
+async def _answers(source: ExchangeSource) -> bool:
+    """Return whether the exchange's public API can be used from here."""
+    try:
+        await source.open()
+    except Outcome as error:
+        logs.get().warning("source.unavailable", source=source.description, why=str(error)[:300])
+        return False
+    finally:
+        await source.close()
+    return True
+
+
+def _exchange(settings: IngestSettings, interval: str, clock: Clock, *, retries_max: int) -> ExchangeSource:
+    venue = ExchangeSettings(
+        exchange_id=settings.exchange,
+        symbols=settings.named_symbols,
+        history=settings.history,
+        url=settings.exchange_url,
+        retries_max=retries_max,
+    )
+    return ExchangeSource(venue, interval=interval, clock=clock)
+
+
+def serve(common: CommonSettings, settings: IngestSettings) -> int:
+    """Run the service and return the exit code."""
+    clock, lake = SystemClock(), ParquetLake(common.lake)
+    source = asyncio.run(choose_source(settings, interval=common.interval, clock=clock))
+    bus = NatsBus(common.nats_url, name=NAME, settings=BusSettings())
+    run = build(common, settings, source=source, store=lake, bus=bus, clock=clock, on_progress=_log_progress)
+
+    async def close() -> None:
+        await source.close()
+        lake.close()
+
+    return run_service(
+        NAME,
+        common,
+        bus=bus,
+        health=run.health,
+        background=[run.serve],
+        routes=replay_routes(run.publisher),
+        on_stop=close,
+    )
+
+
+def load(common: CommonSettings, settings: IngestSettings, *, until: datetime | None) -> int:
+    """Load history, print one JSON line a step to standard output, and return the exit code."""
+
+    async def run() -> None:
+        clock, lake = SystemClock(), ParquetLake(common.lake)
+        source = await choose_source(settings, interval=common.interval, clock=clock)
+        bus = NatsBus(common.nats_url, name=NAME, settings=BusSettings())  # never started: loading sends nothing
+        job = build(common, settings, source=source, store=lake, bus=bus, clock=clock, on_progress=_print_progress)
+        try:
+            done = await job.load(until=until or settings.replay_from)
+            stored = job.publisher.line.stored_until
+            closed_at = format_instant(stored) if stored else None
+            _print("ingest.loaded", closed_at=closed_at, n_bars=done.n_bars if done else 0)
+        finally:
+            await source.close()
+            lake.close()
+
+    asyncio.run(run())
+    return 0
+
+
+def _progress_fields(progress: LoadProgress) -> dict[str, object]:
+    return {
+        "closed_at": format_instant(progress.closed_at),
+        "n_bars": progress.n_bars,
+        "n_rows": progress.n_rows,
+        "n_new": progress.n_new,
+        "done_frac": None if progress.done_frac is None else round(progress.done_frac, 4),
+    }
+
+
+def _log_progress(progress: LoadProgress) -> None:
+    logs.get().info("ingest.progress", **_progress_fields(progress))
+
+
+def _print_progress(progress: LoadProgress) -> None:
+    _print("ingest.progress", **_progress_fields(progress))
+
+
+def _print(event: str, **fields: object) -> None:
+    sys.stdout.write(json.dumps({"event": event} | fields) + "\n")
+    sys.stdout.flush()

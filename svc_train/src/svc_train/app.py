@@ -1,0 +1,175 @@
+"""The composition root of the training job: the only file that names concrete adapters."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TextIO
+
+from qraft_bus.nats import NatsBus
+from qraft_bus.settings import BusSettings
+from qraft_contracts.origin import Origin
+from qraft_contracts.outcomes import Outcome
+from qraft_contracts.subjects import INTERVAL_SECONDS
+from qraft_contracts.times import format_instant
+from qraft_quant.costs import CostModel
+from qraft_quant.features import FEATURE_NAMES, compute_history, feature_signature
+from qraft_registry.postgres import MIGRATIONS, SCHEMA, PostgresRegistryStore
+from qraft_registry.registry import Registry
+from qraft_runtime.clock import Clock, SystemClock
+from qraft_runtime.settings import CommonSettings
+from qraft_store.artefacts.objects import ObjectArtefactStore
+from qraft_store.bars.lake import ParquetLake
+from qraft_store.bars.port import BarPanel
+from qraft_store.postgres import create_pool, migrate
+from qraft_telemetry import logs
+from svc_train.adapters.lightgbm_heads import LightGbmLearner
+from svc_train.adapters.model_store import save_model, save_run_log
+from svc_train.adapters.onnx_graph import OnnxGraph
+from svc_train.adapters.package import pack, run_log
+from svc_train.adapters.progress import StdoutProgress
+from svc_train.adapters.provenance import read_provenance
+from svc_train.domain.panel import FeatureSet
+from svc_train.settings import TrainSettings
+from svc_train.usecases.train import Trainer
+
+# Exit codes that the operator's command tells apart.
+EXIT_REFUSED = 2  # the data or the settings are not what training needs; the message says what to change
+EXIT_FAILED = 1  # a server is away; run again
+
+
+@dataclass(frozen=True, slots=True)
+class TrainJob:
+    """Read bars, train, store the model, register it as candidate."""
+
+    settings: TrainSettings
+    common: CommonSettings
+    clock: Clock
+    trainer: Trainer
+    progress: StdoutProgress
+
+    def run(self) -> str:
+        """
+        Do the whole job and return the model's id.
+
+        Raises:
+            ValueError: if the bars or the settings are not what training needs.
+            Transient: if a store or the bus is away. Running again finishes what was begun, without a second effect.
+            Refused: if the registry does not take the candidate.
+        """
+        started_at = self.clock.now()
+        bars = self._read_bars()
+        result = self.trainer.train(bars)
+        model_id, files = pack(result, self.trainer)
+        seconds = self.progress.end()
+        log = run_log(
+            model_id=model_id,
+            run_id=result.run_id,
+            started_at=format_instant(started_at),
+            seconds=seconds,
+            actor=self.settings.actor,
+        )
+        asyncio.run(self._publish(model_id, files, run_id=result.run_id, log=log, started_at=started_at))
+        self.progress.finished(model_id=model_id, origin=result.origin.value, horizons=list(result.forecasts))
+        logs.get().info(
+            "train.finished",
+            model_id=model_id,
+            run_id=result.run_id,
+            origin=result.origin.value,
+            trained_until=format_instant(result.snapshot.last_closed_at),
+            compute_s=round(sum(seconds.values()), 1),
+            ic={own.horizon: round(own.ic, 4) for own in result.reports},
+            failed_checks={found.gate: found.n_failed for found in result.findings if found.n_failed},
+        )
+        return model_id
+
+    def _read_bars(self) -> BarPanel:
+        common, settings = self.common, self.settings
+        lake = ParquetLake(common.lake)
+        stored = lake.range(market=common.market, interval=common.interval)
+        name = f"{common.market} {common.interval} bars in {common.lake}"
+        if stored is None:
+            raise ValueError(f"expected {name}, received none: load history first (`qraft up`, or run svc_ingest)")
+        before_first = stored[0] - timedelta(seconds=INTERVAL_SECONDS[common.interval])
+        start, end = settings.start or before_first, settings.until or stored[1]
+        bars = lake.read(
+            market=common.market,
+            interval=common.interval,
+            symbols=settings.symbols or None,
+            start=start,
+            end=end,
+            as_of=end,
+        )
+        if bars is None:
+            raise ValueError(
+                f"expected {name} between {format_instant(start)} and {format_instant(end)}, received none; stored are "
+                f"{format_instant(stored[0])} to {format_instant(stored[1])}: see QRAFT_TRAIN_START, QRAFT_TRAIN_UNTIL"
+            )
+        if bars.origin is Origin.SIMULATED:
+            logs.get().warning("train.simulated", consequence="the model can be registered and passes no gate")
+        return bars
+
+    async def _publish(
+        self, model_id: str, files: dict[str, bytes], *, run_id: str, log: bytes, started_at: datetime
+    ) -> None:
+        artefacts = ObjectArtefactStore(self.common.artefacts)
+        differing = await save_model(artefacts, model_id, files, run_id=run_id)
+        if differing:
+            logs.get().info("train.known_model", model_id=model_id, kept_first=differing)
+        await save_run_log(artefacts, model_id, log, started_at=f"{started_at:%Y%m%dT%H%M%S%fZ}")
+        if self.settings.register_candidate:
+            await self._register(model_id, artefacts)
+
+    async def _register(self, model_id: str, artefacts: ObjectArtefactStore) -> None:
+        dsn, settings = self.common.postgres_dsn, self.settings
+        migrate(dsn, schema=SCHEMA, migrations=MIGRATIONS)
+        pool = await create_pool(dsn, max_size=2, application_name="svc_train")
+        bus = NatsBus(self.common.nats_url, name="svc_train", settings=BusSettings())
+        try:
+            store = PostgresRegistryStore(pool)
+            registry = Registry(store=store, artefacts=artefacts, now=self.clock.now)
+            await registry.register_candidate(
+                model_id,
+                actor=settings.actor,
+                reason=settings.reason,
+                horizons=self.trainer.config.horizons,
+                symbol_group=settings.symbol_group,
+            )
+            await bus.start()
+            await store.publish_pending(bus)
+        finally:
+            await bus.drain()
+            await pool.close()
+
+
+def build(settings: TrainSettings, common: CommonSettings, *, clock: Clock, stdout: TextIO) -> TrainJob:
+    """Return the job with its real adapters."""
+    config = settings.config()
+    progress = StdoutProgress(stdout, monotonic_s=clock.monotonic)
+    trainer = Trainer(
+        config=config,
+        costs=CostModel(),
+        features=FeatureSet(FEATURE_NAMES, feature_signature(common.interval), compute_history),
+        learner=LightGbmLearner(config),
+        graph=OnnxGraph(),
+        provenance=read_provenance(code_revision=settings.code_revision),
+        progress=progress,
+    )
+    return TrainJob(settings, common, clock, trainer, progress)
+
+
+def main() -> int:
+    """Run the job from the environment and return the exit code of the process."""
+    common = CommonSettings()
+    logs.configure("svc_train", level=common.log_level)
+    try:
+        build(TrainSettings(), common, clock=SystemClock(), stdout=sys.stdout).run()
+    except ValueError as error:
+        logs.get().error("train.refused", reason=str(error))
+        return EXIT_REFUSED
+    except (Outcome, OSError) as error:
+        logs.get().error("train.failed", reason=str(error))
+        return EXIT_FAILED
+    return 0
