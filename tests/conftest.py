@@ -58,3 +58,13 @@ def qraft_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"REAL DATA MISSING: no folder {folder}; set QRAFT_DATA to run this test")
     return folder
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--soak-minutes", type=float, default=1.0, help="how long the soak test goes on")
+
+
+@pytest.fixture(scope="session")
+def soak_minutes(request: pytest.FixtureRequest) -> float:
+    """Return how long the soak test goes on."""
+    return float(request.config.getoption("--soak-minutes"))

@@ -137,7 +137,7 @@ def message_path(batch: FeatureBatch, board: Board[Model], runner: asyncio.Runne
         # A new handler a call: the same bar again would be turned away as already answered.
         handler = FeaturesHandler(bus=bus, follow=follow, clock=SystemClock(), market="crypto", interval="5m",
                                   age_max=timedelta(minutes=10))  # fmt: skip
-        return runner.run(handler(delivery))
+        return runner.get_loop().run_until_complete(handler(delivery))
 
     return handle
 

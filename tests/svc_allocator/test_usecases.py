@@ -31,7 +31,8 @@ def test_targets_carry_profile_limits_scores_and_the_share_of_each_horizon():
     assert targets.limits.score_min == dict(DEMO.score_min) and targets.limits.bucket_caps == dict(DEMO.bucket_caps)
     assert [scores.horizon for scores in targets.scores] == list(HORIZONS)
     btc, eth = targets.targets
-    assert (btc.symbol, btc.policy) == ("BTCUSDT", "short")
+    # The same score is a larger part of the long horizons' full score.
+    assert (btc.symbol, btc.policy) == ("BTCUSDT", "long")
     assert {share.model_id for share in btc.horizons} == {"m0123456789abcdef"}
     assert sum(share.weight for share in eth.horizons) == pytest.approx(eth.weight)
     assert [(one.reason, one.n, one.examples) for one in targets.refused] == [
@@ -49,11 +50,11 @@ def test_standard_lets_the_same_bar_through_only_where_the_scores_reach():
     assert not targets.hold and [target.symbol for target in targets.targets] == ["BTCUSDT", "ETHUSDT"]
 
 
-def test_long_policy_when_a_long_horizon_has_the_largest_share():
+def test_short_policy_when_a_short_horizon_has_the_largest_share():
     flat = {"rows": ()}
-    targets = decide_targets(bar(h1h=flat, h4h=flat), None, DEMO)
+    targets = decide_targets(bar(h1d=flat, h7d=flat), None, DEMO)
 
-    assert {target.policy for target in targets.targets} == {"long"}
+    assert {target.policy for target in targets.targets} == {"short"}
 
 
 def test_nothing_passed_is_not_hold_the_positions_are_to_be_closed():

@@ -109,17 +109,17 @@ def _columns(path: Path, n_bars: int) -> Mapping[str, np.ndarray]:
 
 async def trade_momentum(site: DeskSite, bars: Sequence[BarBatch]) -> None:
     """
-    Trade every bar after the history: against the move of the last four hours, a new view every two hours.
+    Trade every bar after the history: against the move of the last four hours, a new view every hour.
 
     On the last bar no score passes, so that the desk has to say so.
     """
     weights: dict[str, float] = {}
     for i in range(N_BARS_HISTORY, len(bars)):
-        if i % 24 == 0:
+        if i % 12 == 0:
             weights = _contrarian_weights(bars, i)
         is_last = i == len(bars) - 1
         scores = tuple(_summary(bars, i, horizon, is_last) for horizon in HORIZONS)
-        policy = "long" if i % 48 else "short"
+        policy = "long" if i % 24 else "short"
         targets = make_targets(i + 1, weights, profile="demo", policy=policy, scores=scores)
         await site.trade(bars[i], targets)
 

@@ -163,16 +163,20 @@ class Stage:
             application.crashed = asyncio.create_task(self._crashed(bus, loops))  # type: ignore[attr-defined]
             yield application
         finally:
-            for task in loops:
+            watching = getattr(application, "crashed", None)
+            for task in [*loops, *([watching] if watching else [])]:
                 task.cancel()
-            await asyncio.gather(*loops, return_exceptions=True)
+            await asyncio.gather(*loops, *([watching] if watching else []), return_exceptions=True)
             await bus.drain()
             await application.stop()
 
     async def _crashed(self, bus: FusedBus, loops: Sequence[asyncio.Task[Any]]) -> None:
         fatal = asyncio.create_task(bus.wait_fatal())
-        await asyncio.wait({fatal, *loops}, return_when=asyncio.FIRST_COMPLETED)
-        raise Crash(fatal.result() if fatal.done() else "background loop ended")
+        try:
+            await asyncio.wait({fatal, *loops}, return_when=asyncio.FIRST_COMPLETED)
+            raise Crash(fatal.result() if fatal.done() else "background loop ended")
+        finally:
+            fatal.cancel()
 
     async def run_to_end(self, fuse: Fuse | None = None, **options: Any) -> None:
         """Run the service until it has handled everything, and everything it decided is on the stream."""
@@ -211,14 +215,19 @@ class Stage:
         return [m.headers[headers.MESSAGE_ID] for m in self.broker._streams["EXECUTION"].messages]
 
     async def journal(self) -> dict[str, list[str]]:
-        """Return every row of the journal as text, without wall time; equal journals are equal text, bit for bit."""
+        """
+        Return every row of the journal as text; equal journals are equal text, bit for bit.
+
+        Left out: wall time, and the hashes of messages, which name the market.
+        """
         connection = await asyncpg.connect(self.common.postgres_dsn)
         try:
             return {
                 table: [
-                    json.dumps({k: repr(v) for k, v in row.items() if k != "committed_at"}, sort_keys=True).replace(
-                        self.common.market, "MARKET"
-                    )
+                    json.dumps(
+                        {k: repr(v) for k, v in row.items() if k not in ("committed_at", "sha256", "market")},
+                        sort_keys=True,
+                    ).replace(self.common.market, "MARKET")
                     for row in await connection.fetch(
                         f"SELECT * FROM execution.{table} WHERE market = $1 ORDER BY {order}", self.common.market
                     )

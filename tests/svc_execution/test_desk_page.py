@@ -28,8 +28,9 @@ from qraft_contracts.origin import Origin
 # One Chromium and one event loop for the module: a start takes longer than most of these tests.
 pytestmark = [pytest.mark.browser, pytest.mark.postgres, pytest.mark.asyncio(loop_scope="module")]
 
-N_BARS = 420
+N_BARS = 372
 PHONE = {"width": 390, "height": 844}
+TABLET = {"width": 768, "height": 1024}
 DESKTOP = {"width": 1440, "height": 900}
 PAYLOAD = '<img src=x onerror="window.broken=1"><script>window.broken=1</script>\'"&'
 
@@ -42,7 +43,7 @@ async def browser() -> AsyncIterator[Browser]:
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def traded(postgres_session: PostgresServer, qraft_data: Path) -> AsyncIterator[DeskSite]:
-    """A desk that has traded ten hours of real bars."""
+    """A desk that has traded six hours of real bars."""
     bars = real_bars(qraft_data, n_bars=N_BARS)
     with postgres_session.fresh_database() as dsn:
         async with running_desk(dsn, history=bars[:N_BARS_HISTORY]) as site:
@@ -70,7 +71,7 @@ async def _overflow_px(page: Page) -> int:
 
 @pytest.mark.parametrize("language", ["en-US", "zh-CN"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("viewport", [PHONE, DESKTOP], ids=["390px", "1440px"])
+@pytest.mark.parametrize("viewport", [PHONE, TABLET, DESKTOP], ids=["390px", "768px", "1440px"])
 async def test_page_fits_its_width_and_complains_about_nothing(
     browser: Browser, traded: DeskSite, viewport: dict[str, int], scheme: str, language: str
 ) -> None:
@@ -158,13 +159,32 @@ async def test_symbol_can_be_picked_from_the_list_and_from_a_row(browser: Browse
     async with open_page(browser, viewport=DESKTOP, locale="en-US") as (page, complaints):
         await _open(page, traded)
         chart = page.locator("#price-chart")
-        await page.get_by_label("Symbol", exact=True).select_option("BTCUSDT")
+        await page.get_by_role("combobox", name="Symbol").select_option("BTCUSDT")
         await expect(chart).to_have_attribute("aria-label", re.compile(r"^BTCUSDT: \d+ bars"))
         last = page.locator("#orders .link-button").last
         symbol = await last.inner_text()
         await last.click()
 
         await expect(chart).to_have_attribute("aria-label", re.compile(rf"^{symbol}: \d+ bars"))
+        assert complaints.found == []
+
+
+async def test_focus_survives_the_next_bar(browser: Browser, fresh: DeskSite) -> None:
+    paths = walk(N_BARS_HISTORY + 3, seed=4)
+    bars = [make_bar(i + 1, closes) for i, closes in enumerate(paths)]
+    fresh.store.append(bars[:N_BARS_HISTORY])
+    for i in (N_BARS_HISTORY, N_BARS_HISTORY + 1):
+        await fresh.trade(bars[i], make_targets(i + 1, {"AAA": 0.2, "BBB": -0.1}))
+    async with open_page(browser, viewport=DESKTOP, locale="en-US") as (page, complaints):
+        await _open(page, fresh)
+        held = page.locator("#positions .link-button", has_text="BBB")
+        before = await page.locator("#positions").inner_text()
+        await held.focus()
+
+        await fresh.trade(bars[-1], make_targets(len(bars), {"AAA": 0.2, "BBB": -0.1}))
+        await expect(page.locator("#positions")).not_to_have_text(before, use_inner_text=True)
+
+        await expect(held).to_be_focused()
         assert complaints.found == []
 
 

@@ -45,7 +45,7 @@ async def source_at(venue: Venue, now: datetime, *, step: timedelta = timedelta(
         symbols=options.pop("symbols", ("BTCUSDT", "ETHUSDT")),
         history=timedelta(minutes=50),
         url=venue.url,
-        **({"settle_s": 0.0, "poll_s": 0.0, "retry_first_s": 0.0} | options),
+        **({"settle_s": 0.0, "poll_s": 0.0, "retry_first_s": 0.0, "nap_s": 0.001} | options),
     )
     source = ExchangeSource(settings, interval="5m", clock=SteppedClock(venue, now, step))
     # ccxt waits 50 ms between requests, as the real venue demands.
@@ -93,7 +93,7 @@ async def test_pages_shorter_than_asked_for_are_put_together(venue: Venue) -> No
 
 
 async def test_bars_are_given_out_as_they_close(venue: Venue) -> None:
-    async with source_at(venue, at(5), step=timedelta(seconds=4)) as source:
+    async with source_at(venue, at(5), step=timedelta(seconds=20)) as source:
         found = await batches_of(source, after=at(3), until=at(7))
 
     assert shown(found) == [(i, 0, {"BTCUSDT": 100.0 + i, "ETHUSDT": 10.0 + i}) for i in (4, 5, 6, 7)]
@@ -102,7 +102,7 @@ async def test_bars_are_given_out_as_they_close(venue: Venue) -> None:
 async def test_symbol_that_comes_late_follows_as_revision(venue: Venue) -> None:
     venue.hidden = {("ETHUSDT", 5)}
     check = make_check(Origin.REAL)
-    async with source_at(venue, at(5), step=timedelta(seconds=4), polls_max=2) as source:
+    async with source_at(venue, at(5), step=timedelta(seconds=20), polls_max=2) as source:
         first = await batches_of(source, after=at(4), until=at(5), check=check)
         venue.hidden = set()
         second = await batches_of(source, after=at(5), until=at(6), check=check)
@@ -115,7 +115,7 @@ async def test_symbol_that_comes_late_follows_as_revision(venue: Venue) -> None:
 
 async def test_correction_of_the_venue_follows_as_revision(venue: Venue) -> None:
     check = make_check(Origin.REAL)
-    async with source_at(venue, at(5), step=timedelta(seconds=4)) as source:
+    async with source_at(venue, at(5), step=timedelta(seconds=20)) as source:
         await batches_of(source, after=at(4), until=at(5), check=check)
         venue.closes["BTCUSDT"][5] = 50.0
         second = await batches_of(source, after=at(5), until=at(6), check=check)

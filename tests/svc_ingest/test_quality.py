@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.svc_ingest.ingest_kit import at, make_check, raw, shown, value_rows
 
@@ -149,6 +149,7 @@ def test_primed_check_goes_on_as_the_one_before_the_restart() -> None:
     assert after.report.gaps == before.report.gaps
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(0, 30), unique=True), st.lists(st.integers(0, 30), unique=True), st.integers(0, 30))
 def test_cutting_the_feed_into_chunks_changes_nothing(btc: list[int], eth: list[int], cut: int) -> None:
     whole, parts = make_check(), make_check()

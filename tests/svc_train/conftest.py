@@ -70,7 +70,7 @@ def packed(trained, make_trainer):
     return pack(trained, make_trainer())
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def slice_of():
     """Return a function that cuts rows [start, end) out of a panel."""
 

@@ -11,16 +11,22 @@ import pyarrow.parquet as pq
 import pytest
 
 from qraft_contracts.origin import Origin
-from qraft_quant.features import FEATURE_NAMES, WARM_UP_BARS, compute_history, feature_signature
+from qraft_quant.features import FEATURE_NAMES, WARM_UP_BARS, feature_signature
 from qraft_registry.artefacts import Manifest
 from qraft_registry.gates import PAPER_GATES, evaluate
 from svc_train.adapters.package import pack
-from svc_train.domain.panel import FeatureSet
 from svc_train.domain.parity import TOLERANCE, scaled_errors
 
 pytestmark = pytest.mark.data
 
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 HORIZONS = ("1h", "4h", "1d", "7d")
+
+
+@pytest.fixture(scope="module")
+def trained_short(real_bars, make_trainer, slice_of):
+    """Two horizons on the first 6,000 bars."""
+    return make_trainer(horizons=("1h", "4h")).train(slice_of(real_bars, 0, 6_000))
 
 
 @pytest.fixture
@@ -30,7 +36,9 @@ def manifest(packed):
 
 @pytest.mark.parametrize("gate", PAPER_GATES)
 def test_evidence_of_a_replayed_model_passes_every_gate(packed, manifest, gate):
-    verdict = evaluate(gate, packed[1][f"evidence/{gate}.json"], manifest=manifest, now=datetime(2026, 1, 1, tzinfo=UTC))
+    verdict = evaluate(
+        gate, packed[1][f"evidence/{gate}.json"], manifest=manifest, now=datetime(2026, 1, 1, tzinfo=UTC)
+    )
 
     assert verdict.reason is None
 
@@ -39,20 +47,19 @@ def test_same_bars_and_seed_give_the_same_bytes_for_any_number_of_threads(real_b
     again = make_trainer(n_threads=1)
     one_thread = again.train(real_bars)
     # The number of threads is part of the recorded recipe, so the manifest is compared under the first recipe.
-    model_id, files = pack(dataclasses.replace(one_thread, run_id=json.loads(packed[1]["manifest.json"])["run_id"]),
-                           make_trainer())
+    model_id, files = pack(
+        dataclasses.replace(one_thread, run_id=json.loads(packed[1]["manifest.json"])["run_id"]), make_trainer()
+    )
 
     assert model_id == packed[0]
     assert {path for path in files if files[path] != packed[1][path]} == set()
 
 
-def test_another_seed_gives_another_model(real_bars, make_trainer, trained, slice_of):
-    short = slice_of(real_bars, 0, 6_000)
+def test_another_seed_gives_another_model(real_bars, make_trainer, slice_of, trained_short):
+    other = make_trainer(seed=8, horizons=("1h", "4h")).train(slice_of(real_bars, 0, 6_000))
 
-    first, second = (make_trainer(seed=seed, horizons=("1h",)).train(short) for seed in (7, 8))
-
-    assert first.graph != second.graph
-    assert first.run_id != second.run_id
+    assert other.graph != trained_short.graph
+    assert other.run_id != trained_short.run_id
 
 
 def test_model_id_is_the_hash_of_the_graph_and_the_manifest_names_every_file(packed, manifest):
@@ -89,18 +96,16 @@ def test_no_training_label_reaches_its_test_and_none_reaches_past_the_end(packed
         assert gap_bars == fold["purge_bars"] + fold["embargo_bars"] + 1
 
 
-def test_forecasts_do_not_change_with_the_bars_after_their_fold(real_bars, make_trainer, slice_of):
+def test_forecasts_do_not_change_with_the_bars_after_their_fold(real_bars, make_trainer, slice_of, trained_short):
     short = slice_of(real_bars, 0, 6_000)
     noisy_end = dataclasses.replace(short, close=short.close.copy(), high=short.high * 1.5)
     noisy_end.close[5_000:] *= 1.2
     noisy_end.high[:5_000] = short.high[:5_000]
 
-    clean, dirty = (make_trainer(horizons=("1h", "4h")).train(bars) for bars in (short, noisy_end))
+    clean, dirty = trained_short, make_trainer(horizons=("1h", "4h")).train(noisy_end)
 
-    for horizon, n_ahead in (("1h", 12), ("4h", 48)):
+    for horizon in ("1h", "4h"):
         own, other = clean.forecasts[horizon], dirty.forecasts[horizon]
-        tests = [fold.test_first for fold in clean.folds if fold.horizon == horizon]
-        assert len(tests) == 3
         before = (own.fold < 2) & (own.bar < 5_000)
         assert before.sum() > 1_000
         assert np.array_equal(own.gross[before], other.gross[before])
@@ -121,7 +126,10 @@ def test_graph_equals_the_native_model_on_real_rows_and_around_every_threshold(p
 @pytest.mark.parametrize("n_rows", [0, 1, 7])
 def test_graph_answers_any_number_of_rows_with_the_same_values(packed, n_rows):
     x = np.load(io.BytesIO(packed[1]["test_vectors.npz"]))["x"]
-    session = ort.InferenceSession(packed[1]["model.onnx"])
+    # One thread: with more, onnxruntime splits a short batch over the trees and adds up in another order.
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = ort.InferenceSession(packed[1]["model.onnx"], options)
 
     y = session.run(["y"], {"x": x[:n_rows]})[0]
 
@@ -171,32 +179,10 @@ def test_simulated_bars_train_and_are_refused_by_every_gate(real_bars, make_trai
     manifest = msgspec.json.decode(files["manifest.json"], type=Manifest)
     assert manifest.origin is Origin.SIMULATED
     for gate in PAPER_GATES:
-        verdict = evaluate(gate, files[f"evidence/{gate}.json"], manifest=manifest, now=datetime(2026, 1, 1, tzinfo=UTC))
+        verdict = evaluate(
+            gate, files[f"evidence/{gate}.json"], manifest=manifest, now=datetime(2026, 1, 1, tzinfo=UTC)
+        )
         assert "simulated" in verdict.reason
-
-
-@pytest.mark.parametrize("leak", ["next_bar", "mean_of_all", "last_value", "backfill"])
-def test_planted_leak_is_found_and_named(real_bars, make_trainer, slice_of, leak):
-    def leaking(open, high, low, close, volume, first_index):  # noqa: A002
-        matrix = compute_history(open, high, low, close, volume, first_index)
-        column = np.log(close)
-        if leak == "next_bar":
-            column = np.concatenate([column[1:], column[-1:]])
-        elif leak == "mean_of_all":
-            column = column - np.nanmean(column)
-        elif leak == "last_value":
-            column = column - column[-1]
-        else:
-            known = np.where(np.arange(len(close))[:, None] % 5 == 0, column, np.nan)
-            column = known[np.minimum((np.arange(len(close)) + 4) // 5 * 5, (len(close) - 1) // 5 * 5)]
-        return np.concatenate([matrix, column[:, :, None].astype(np.float32)], axis=2)
-
-    features = FeatureSet((*FEATURE_NAMES, "planted"), "planted", leaking)
-    result = make_trainer(features=features, horizons=("1h",), n_trees=2).train(slice_of(real_bars, 0, 6_000))
-
-    leakage = next(found for found in result.findings if found.gate == "leakage")
-    assert leakage.n_failed > 0
-    assert all(name.startswith("planted: ") for name in leakage.failures)
 
 
 def test_clean_features_and_labels_pass_with_checks_of_each_kind(trained):

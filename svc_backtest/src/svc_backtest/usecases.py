@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from qraft_contracts.origin import worst_origin
+from qraft_contracts.subjects import HORIZON_SECONDS
 from qraft_quant.allocation import AllocationLimits
 from qraft_store.artefacts.port import ArtefactStore
 from qraft_store.bars.port import BarPanel, BarStore
@@ -149,7 +150,7 @@ def _forecasts(candidate: Candidate, market: Market, table: ForecastTable, *, fr
     if unknown:
         raise ValueError(f"expected cost and bucket of every horizon in the manifest, missing {unknown}")
     found = []
-    for horizon in table.horizons:
+    for horizon in sorted(table.horizons, key=lambda name: HORIZON_SECONDS.get(name, 0)):
         as_of_s, symbol, values = table.of(horizon, columns=market.symbols, from_s=from_s)
         own = terms[horizon]
         found.append(

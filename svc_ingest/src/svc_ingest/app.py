@@ -21,7 +21,6 @@ from qraft_runtime.settings import CommonSettings
 from qraft_store.bars.lake import ParquetLake
 from qraft_store.bars.port import BarStore
 from qraft_telemetry import logs
-from svc_ingest.adapters.exchange import ExchangeSettings, ExchangeSource
 from svc_ingest.adapters.files import FileSource
 from svc_ingest.adapters.report import write_report
 from svc_ingest.adapters.simulator import MarketSimulator
@@ -90,7 +89,7 @@ async def choose_source(settings: IngestSettings, *, interval: str, clock: Clock
     return source
 
 
-async def _answers(source: ExchangeSource) -> bool:
+async def _answers(source: BarSource) -> bool:
     """Return whether the exchange's public API can be used from here."""
     try:
         await source.open()
@@ -102,7 +101,10 @@ async def _answers(source: ExchangeSource) -> bool:
     return True
 
 
-def _exchange(settings: IngestSettings, interval: str, clock: Clock, *, retries_max: int) -> ExchangeSource:
+def _exchange(settings: IngestSettings, interval: str, clock: Clock, *, retries_max: int) -> BarSource:
+    # ccxt costs a second of start and 50 MB; only those who use it pay.
+    from svc_ingest.adapters.exchange import ExchangeSettings, ExchangeSource
+
     venue = ExchangeSettings(
         exchange_id=settings.exchange,
         symbols=settings.named_symbols,

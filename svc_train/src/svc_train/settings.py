@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from pydantic import AwareDatetime, Field
-from pydantic.functional_validators import BeforeValidator
+from pydantic.functional_validators import AfterValidator, BeforeValidator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from qraft_contracts.subjects import HORIZON_SECONDS, HORIZONS
@@ -34,7 +34,7 @@ class TrainSettings(BaseSettings):
     until: AwareDatetime | None = None  # last closed_at used, inclusive; None = all stored bars
     start: AwareDatetime | None = None  # bars closed after this; None = from the first stored bar
     symbols: Names = ()  # none = every symbol in the range
-    horizons: Names = HORIZONS
+    horizons: Annotated[Names, AfterValidator(_known_horizons)] = HORIZONS
     symbol_group: str = "all"
     seed: int = 7
     n_folds: int = Field(default=3, ge=1, le=20)
@@ -54,7 +54,7 @@ class TrainSettings(BaseSettings):
         """Return the recipe."""
         return TrainConfig(
             seed=self.seed,
-            horizons=_known_horizons(self.horizons),
+            horizons=self.horizons,
             symbol_group=self.symbol_group,
             n_folds=self.n_folds,
             embargo_bars=self.embargo_bars,

@@ -130,3 +130,13 @@ def test_settings_that_cannot_work_are_refused() -> None:
         BusSettings(publish_timeout_s=20)
     with pytest.raises(ValueError, match="durable of letters"):
         NatsBus("nats://127.0.0.1:1", name="test", settings=QUICK).subscribe(subscription(Recorder(), durable="a.b"))
+
+
+async def test_error_outside_a_handler_is_surfaced_and_not_swallowed_by_faststream() -> None:
+    bus = NatsBus("nats://127.0.0.1:1", name="test", settings=QUICK)
+
+    with pytest.raises(LookupError):
+        async with bus.broker.config.broker_middlewares[0](None, context=bus.broker.context):
+            raise LookupError("a bug in the receiver")
+
+    assert "a bug in the receiver" in await bus.wait_fatal()

@@ -26,6 +26,8 @@ class RecordingBus:
     async def drain(self):
         self.calls.append("drain")
 
+    why_not_connected = None
+
     async def wait_fatal(self):
         await self.fatal.wait()
         return "the durable is gone"
@@ -111,3 +113,40 @@ async def test_taken_port_is_told():
 
         with pytest.raises(OSError, match="could not serve HTTP"):
             await _serve(RecordingBus(), Health(), owner.getsockname()[1])
+
+
+async def test_lost_connection_is_told_and_its_return_too():
+    bus, health = RecordingBus(), Health()
+    task = asyncio.create_task(_serve(bus, health))
+    await _ready(health)
+
+    bus.why_not_connected = "disconnected from the server"
+    async with asyncio.timeout(5):
+        while health.is_ready:
+            await asyncio.sleep(0.02)
+    assert "disconnected" in health.report()["bus"]
+    bus.why_not_connected = None
+    await _ready(health)
+    bus.fatal.set()
+    await task
+
+
+async def test_loop_that_loses_a_cancellation_is_ended_all_the_same():
+    bus, health = RecordingBus(), Health()
+    lost = []
+
+    async def forgetful():
+        while True:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                if lost:
+                    raise
+                lost.append(1)
+
+    task = asyncio.create_task(_serve(bus, health, background=[forgetful]))
+    await _ready(health)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+    assert await asyncio.wait_for(task, 10) == 0
+    assert lost

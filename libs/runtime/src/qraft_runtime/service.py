@@ -18,6 +18,7 @@ from qraft_telemetry import logs
 
 # Above the longest handler in progress; pods have 60 s before they are killed.
 _DRAIN_TIMEOUT_S = 30.0
+_READINESS_INTERVAL_S = 1.0
 
 
 class ServiceBus(Protocol):
@@ -26,6 +27,8 @@ class ServiceBus(Protocol):
     async def start(self) -> None: ...
     async def drain(self) -> None: ...
     async def wait_fatal(self) -> str: ...
+    @property
+    def why_not_connected(self) -> str | None: ...
 
 
 Background = Callable[[], Coroutine[Any, Any, None]]
@@ -88,20 +91,42 @@ async def _start(bus: ServiceBus, on_start: Callable[[], Awaitable[None]] | None
 async def _run(bus: ServiceBus, background: Sequence[Background], stopped: asyncio.Task[bool], health: Health) -> int:
     fatal = asyncio.create_task(bus.wait_fatal())
     loops = [asyncio.create_task(make()) for make in background]
+    loops.append(asyncio.create_task(_tell_readiness(bus, health)))
     done, _ = await asyncio.wait({stopped, fatal, *loops}, return_when=asyncio.FIRST_COMPLETED)
     code = 0
     if fatal in done:
         health.set_ready("bus", False, fatal.result())
         logs.get().error("service.failed", reason=fatal.result())
         code = 1
+    await _end((fatal, *loops))
     for task in (fatal, *loops):
-        task.cancel()
-    results = await asyncio.gather(fatal, *loops, return_exceptions=True)
-    for result in results:
-        if isinstance(result, Exception):
-            logs.get().error("service.failed", reason=str(result), exc_info=result)
+        if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+            logs.get().error("service.failed", reason=str(error), exc_info=error)
             code = 1
     return code
+
+
+async def _tell_readiness(bus: ServiceBus, health: Health) -> None:
+    """Keep /readyz true to the connection, which may be lost and come back while the process lives."""
+    while True:
+        why = bus.why_not_connected
+        health.set_ready("bus", not why, why or "")
+        await asyncio.sleep(_READINESS_INTERVAL_S)
+
+
+async def _end(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    """
+    Cancel until all have ended.
+
+    asyncio.wait_for, which nats-py uses in every request, can lose a cancellation before Python 3.12, so one is not
+    enough; a task that catches its cancellation for good is left behind after the drain timeout.
+    """
+    pending = {task for task in tasks if not task.done()}
+    deadline = asyncio.get_running_loop().time() + _DRAIN_TIMEOUT_S
+    while pending and asyncio.get_running_loop().time() < deadline:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=0.2)
 
 
 def run_service(

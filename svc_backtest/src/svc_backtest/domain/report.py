@@ -28,12 +28,18 @@ font-size:.85rem}
 .badge.warn{border-color:var(--amber);color:var(--amber)}.badge.bad{border-color:var(--red);color:var(--red)}
 .wide{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:.9rem}
 th,td{padding:4px 8px;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap}
-th:first-child,td:first-child{text-align:left}svg{width:100%;height:auto;background:var(--soft);border-radius:6px}
+th:first-child,td:first-child{text-align:left;white-space:normal;min-width:110px}td code{white-space:normal}
+svg{display:block;width:100%;min-width:640px;height:auto;background:var(--soft);border-radius:6px}
 .grid{stroke:var(--line)}.mark{stroke:var(--dim);stroke-dasharray:2 4}.tick{fill:var(--dim);font-size:11px}
 polyline{fill:none;stroke-width:1.5}.equity,.gross{stroke:var(--blue)}.drawdown,.net{stroke:var(--red)}
-.bar{fill:var(--blue);opacity:.75}.threshold{stroke:var(--red);stroke-width:2}code{font-size:.85em;word-break:break-all}
+.key{display:inline-block;width:12px;height:3px;margin:0 4px 3px 12px}.key.gross{background:var(--blue)}
+.key.net{background:var(--red)}.bar{fill:var(--blue);opacity:.75}.threshold{stroke:var(--red);stroke-width:2}code{font-size:.85em;word-break:break-all}
 """
 
+_KEY: Final = (
+    '<small><span class="key gross"></span>gross · 总敞口<span class="key net"></span>net · 净敞口, '
+    "fractions of equity at the close</small>"
+)
 _ORIGINS: Final = {Origin.REAL: ("", "真实"), Origin.REPLAY: ("warn", "回放"), Origin.SIMULATED: ("bad", "模拟")}
 
 # (English, Chinese, what a span shows)
@@ -70,9 +76,9 @@ def render_report(result: BacktestResult, market: Market, run: Simulation, *, fo
     exposures = [Series("Gross exposure", "gross", run.gross), Series("Net exposure", "net", run.net)]
     sections = [
         _section("What this is, and what it is not", "这是什么，不是什么", _notes(result)),
-        _section("Equity", "净值", equity + "<small>Dotted: first bar of a fold · 虚线：各折起点</small>"),
-        _section("Drawdown", "回撤", drawdown),
-        _section("Exposure", "敞口", line_chart(at_s, exposures, unit="percent", marks_s=fold_starts_s)),
+        _section("Equity", "净值", _wide(equity) + "<small>Dotted: first bar of a fold · 虚线：各折起点</small>"),
+        _section("Drawdown", "回撤", _wide(drawdown)),
+        _section("Exposure", "敞口", _wide(line_chart(at_s, exposures, unit="percent", marks_s=fold_starts_s)) + _KEY),
         _section("Results by fold", "各折结果", _spans([result.whole, *result.folds])),
         _section("Scores and thresholds", "得分分布与阈值", _scores(result)),
         _section("Turned away", "拒绝原因", _pairs(result.refused)),
@@ -115,7 +121,7 @@ def _spans(spans: Sequence[Span]) -> str:
         f"<tr><td>{english} <small>{chinese}</small></td>{''.join(f'<td>{show(span)}</td>' for span in spans)}</tr>"
         for english, chinese, show in _ROWS
     ]
-    return f'<div class="wide"><table><tr><th></th>{head}</tr>{"".join(rows)}</table></div>'
+    return _wide(f"<table><tr><th></th>{head}</tr>{''.join(rows)}</table>")
 
 
 def _scores(result: BacktestResult) -> str:
@@ -127,7 +133,8 @@ def _scores(result: BacktestResult) -> str:
             f"{one.n_rows:,} scores at or above {one.threshold:g}; threshold minus best · 阈值减最高分: {distance}</p>"
         )
         if one.histogram:
-            parts.append(histogram(one.edges, one.histogram, threshold=one.threshold, label=f"Scores {one.horizon}"))
+            chart = histogram(one.edges, one.histogram, threshold=one.threshold, label=f"Scores {one.horizon}")
+            parts.append(_wide(chart))
     return "".join(parts)
 
 
@@ -160,7 +167,12 @@ def _pairs(values: dict[str, int] | dict[str, object]) -> str:
     rows = "".join(
         f"<tr><td>{escape(name)}</td><td><code>{escape(str(value))}</code></td></tr>" for name, value in values.items()
     )
-    return f'<div class="wide"><table>{rows}</table></div>'
+    return _wide(f"<table>{rows}</table>")
+
+
+def _wide(body: str) -> str:
+    """Return a part that scrolls sideways on a narrow screen instead of shrinking."""
+    return f'<div class="wide">{body}</div>'
 
 
 def _section(english: str, chinese: str, body: str) -> str:

@@ -37,7 +37,7 @@ WITH placed AS (
         $13::text[], $14::text[], $15::text[], $16::text[], $17::float8[]) AS u
 ), refusal AS (
     INSERT INTO execution.refusals (market, as_of, reason, sha256, n, examples)
-    SELECT $1::text, $4::timestamptz, u.reason, u.sha256, u.n, string_to_array(nullif(u.examples, ''), chr(31))
+    SELECT $1::text, $4::timestamptz, u.reason, u.sha256, u.n, string_to_array(u.examples, chr(31))
     FROM unnest($18::text[], $19::text[], $20::int[], $21::text[]) AS u (reason, sha256, n, examples)
 ), decided AS (
     INSERT INTO execution.targets (market, as_of, sha256, profile, hold, hold_reason, n_orders, origin)

@@ -27,6 +27,8 @@ OVERLAP_BARS: Final = 3
 # A row counts as closed when a newer one stands behind it, or so long after its end in a market without trades:
 # our clock may be ahead of the venue's.
 _QUIET: Final = timedelta(seconds=10)
+# The venue understood and will not. Any other error may be its own trouble: an outage can be a bare ExchangeError.
+_REFUSALS: Final = (ccxt.BadRequest, ccxt.AuthenticationError, ccxt.NotSupported, ccxt.ArgumentsRequired)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,7 @@ class ExchangeSettings:
     url: replaces scheme and host of the venue's public API (a mirror). history: how far back the backfill reaches
     when nothing is stored. settle_s: wait after a close before the first poll. poll_s: between polls for the same
     bar. polls_max: then the bar is given out with the symbols that have it. retries_max: attempts of one request.
+    nap_s: longest sleep before the clock is looked at again; a machine may have been suspended meanwhile.
     """
 
     exchange_id: str
@@ -48,6 +51,7 @@ class ExchangeSettings:
     polls_max: int = 10
     retries_max: int = 5
     retry_first_s: float = 0.5
+    nap_s: float = 5.0
 
 
 class ExchangeSource:
@@ -169,8 +173,9 @@ class ExchangeSource:
 
     async def _poll(self, closed_at: datetime) -> AsyncIterator[RawChunk]:
         """Yield the bar that ends at closed_at, once every symbol has it or the polls are used up."""
-        wait_s = (closed_at - self._clock.now()).total_seconds() + self._settings.settle_s
-        await asyncio.sleep(max(0.0, wait_s))
+        due = closed_at + timedelta(seconds=self._settings.settle_s)
+        while (left_s := (due - self._clock.now()).total_seconds()) > 0:  # noqa: ASYNC110 - time is no event
+            await asyncio.sleep(min(left_s, self._settings.nap_s))
         start = closed_at - (OVERLAP_BARS + 1) * self._step
         for attempt in range(1, self._settings.polls_max + 1):
             rows = await asyncio.gather(*(self._read(symbol, start, closed_at) for symbol in self.symbols))
@@ -185,7 +190,7 @@ class ExchangeSource:
 
     async def _ask(self, what: str, call: Callable[[], Awaitable[T]]) -> T:
         """
-        Call the venue, again after a growing pause while the network fails.
+        Call the venue, again after a growing pause while it fails.
 
         Raises:
             Transient: if the last attempt failed too.
@@ -194,13 +199,13 @@ class ExchangeSource:
         for attempt in range(1, self._settings.retries_max + 1):
             try:
                 return await call()
-            except ccxt.NetworkError as error:
+            except _REFUSALS as error:
+                raise Malformed("exchange_refused", f"could not read {what}: {error}") from error
+            except ccxt.BaseError as error:
                 if attempt == self._settings.retries_max:
                     raise Transient("exchange_away", f"could not read {what}: {error}") from error
                 logs.get().warning("exchange.retry", what=what, attempt=attempt, error=str(error)[:200])
                 await asyncio.sleep(self._settings.retry_first_s * 2 ** (attempt - 1))
-            except ccxt.BaseError as error:
-                raise Malformed("exchange_refused", f"could not read {what}: {error}") from error
         raise AssertionError("retries_max is at least 1")
 
     async def close(self) -> None:

@@ -43,6 +43,7 @@ class QualityCheck:
         self.report = report
         self._market, self._interval, self._origin = market, interval, origin
         self._step = INTERVAL_SECONDS[interval] * 1_000_000
+        self._since: int | None = None  # closed_at of the oldest bar that we know to be given out
         self._until = 0  # closed_at of the newest r0 batch given out
         self._recent: dict[str, dict[int, tuple[int, _Values]]] = {}  # symbol → closed_at → (revision, values)
 
@@ -53,6 +54,8 @@ class QualityCheck:
         Gaps, late rows and corrections across the restart are found then as they would have been without it.
         """
         self._until = max(self._until, until)
+        oldest = [int(stored.closed_at.min()) for stored in rows.values() if stored.closed_at.size]
+        self._since = min([until, *oldest, *([] if self._since is None else [self._since])])
         for symbol, stored in rows.items():
             recent = self._recent.get(symbol, {})
             kept = (stored.closed_at <= until) & (stored.closed_at > max(recent, default=0))
@@ -78,9 +81,9 @@ class QualityCheck:
             self._remember(symbol, closed_at[is_first], values[is_first], revised)
             revisions += revised
         batches = [*self._first_batches(firsts), *self._revision_batches(revisions, chunk)]
-        if batches:
-            newest = max((int(closed_at[-1]) for _, closed_at, _ in firsts if closed_at.size), default=0)
-            self._until = max(self._until, newest)
+        if any(closed_at.size for _, closed_at, _ in firsts):
+            self._since = self._since or min(int(closed_at[0]) for _, closed_at, _ in firsts if closed_at.size)
+            self._until = max(int(closed_at[-1]) for _, closed_at, _ in firsts if closed_at.size)
         return sorted(batches, key=lambda batch: (batch.closed_at, batch.revision))
 
     def _usable(self, symbol: str, rows: RawRows) -> tuple[Int64Array, FloatArray]:
@@ -121,8 +124,8 @@ class QualityCheck:
         revisions: list[_Revision] = []
         for time, row in zip(closed_at.tolist(), values.tolist(), strict=True):
             known = latest.get(time) or recent.get(time) or _row_at(time, first)
-            if known is None and (time < next(iter(recent), time) or time <= self._until - RECENT_BARS * self._step):
-                self.report.add(symbol, FaultKind.TOO_OLD, at_us=time)
+            if known is None and not self._can_judge(symbol, time):
+                self.report.add(symbol, FaultKind.TOO_OLD, 0 if is_reread else 1, at_us=time)
                 continue
             if known is not None and known[1] == tuple(row):
                 self.report.add(symbol, FaultKind.DUPLICATE, 0 if is_reread else 1, at_us=time)
@@ -132,6 +135,11 @@ class QualityCheck:
             latest[time] = (known[0] + 1 if known else 1, tuple(row))
             revisions.append(_Revision(symbol, time, *latest[time]))
         return revisions
+
+    def _can_judge(self, symbol: str, time: int) -> bool:
+        """Return whether a bar that we do not remember was missing, rather than forgotten or before our time."""
+        oldest = next(iter(self._recent[symbol]), time)
+        return max(oldest, self._since or 0) <= time and time > self._until - RECENT_BARS * self._step
 
     def _remember(
         self, symbol: str, closed_at: Int64Array, values: FloatArray, revised: Sequence[_Revision] = ()

@@ -21,6 +21,7 @@ from svc_ingest.usecases.position import Position
 
 # The bus retries each publish for its own budget (15 s); so many budgets pass before we give up: five minutes.
 PUBLISH_ATTEMPTS = 20
+RETRY_PAUSE_S = 1.0
 
 
 @dataclass(slots=True)
@@ -97,7 +98,7 @@ class Publisher:
                 if attempt == PUBLISH_ATTEMPTS:
                     raise
                 logs.get().warning("bars.publish_retry", message_id=message.message_id, attempt=attempt, why=str(error))
-                await asyncio.sleep(1.0)
+                await asyncio.sleep(RETRY_PAUSE_S)
             else:
                 return
 

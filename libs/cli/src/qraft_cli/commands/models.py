@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import getpass
+import itertools
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -78,15 +79,25 @@ async def _list(as_json: bool) -> None:
         OUT.print("no model is registered yet: `make run` trains a first one, `python -m svc_train` another")
         return
     in_force = {decision.decision_id for decision in active.values()}
-    table = Table("at (UTC)", "action", "model", "horizon", "stage", "actor", "reason")
-    for decision in reversed(decisions):
-        action = "[bold red]refused[/]" if decision.refusal else str(decision.action)
-        mark = " [green]active[/]" if decision.decision_id in in_force else ""
-        why = f"{decision.reason} [red]({decision.refusal})[/]" if decision.refusal else decision.reason
-        at = f"{decision.decided_at:%Y-%m-%d %H:%M:%S}"
-        model, horizon = decision.model_id + mark, decision.slot.horizon
-        table.add_row(at, action, model, horizon, str(decision.stage), decision.actor, why)
+    table = Table()
+    for name in ("at (UTC)", "action", "model", "horizons", "actor"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("reason")
+    for _, group in itertools.groupby(reversed(decisions), key=_command_of):
+        moves = list(group)[::-1]
+        first = moves[0]
+        action = "[bold red]refused[/]" if first.refusal else f"{first.action} ({first.stage})"
+        names = [f"[green]{m.slot.horizon}*[/]" if m.decision_id in in_force else m.slot.horizon for m in moves]
+        why = f"{first.reason} [red]({first.refusal})[/]" if first.refusal else first.reason
+        at = f"{first.decided_at:%Y-%m-%d %H:%M:%S}"
+        table.add_row(at, action, first.model_id, " ".join(names), first.actor, why)
     OUT.print(table)
+    OUT.print("[green]*[/] active now", highlight=False)
+
+
+def _command_of(decision: Decision) -> tuple[object, ...]:
+    """Return what the moves of one command share: it decides each horizon in a row of its own."""
+    return decision.decided_at, decision.action, decision.model_id, decision.actor, decision.reason, decision.refusal
 
 
 async def _show(model_id: str) -> None:

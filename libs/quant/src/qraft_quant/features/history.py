@@ -36,10 +36,10 @@ def compute_history(
     """
     Return every feature of every bar; row t uses rows 0..t only.
 
-    A row that is no bar (NaN, infinite or non-positive price, high < low, negative volume) is a missing bar: each
-    feature is NaN for that symbol until its window holds valid bars only. Rows before `WARM_UP_BARS` hold NaN where
-    bars before row 0 would be needed to fix the last bit; a value that is there is the same, bit for bit, for every
-    earlier first row, for any number of threads, for any other symbols but for the ranks, and from OnlineFeatures.
+    A row that is no bar (NaN, infinite or non-positive price, a price outside [low, high], negative volume) is a
+    missing bar: each feature is NaN for that symbol until its window holds valid bars only. Rows before WARM_UP_BARS
+    hold NaN where bars before row 0 would be needed to fix the last bit; a value that is there is the same, bit for
+    bit, for every earlier first row, for any number of threads, and from OnlineFeatures.
 
     Args:
         open, high, low, close, volume: (n_bars, n_symbols) on the full time grid; float64 in C order is not copied.

@@ -25,6 +25,13 @@ class OnlineFeatures:
         self._state: State | None = None
         self._next_index = 0
 
+    @property
+    def is_valid(self) -> npt.NDArray[np.bool_]:
+        """Return, (n_symbols,), whose newest row was a bar: finite positive prices within high and low, volume >= 0."""
+        assert self._state is not None, "no bar yet"
+        valid: npt.NDArray[np.bool_] = self._state.run > 0
+        return valid
+
     def warm_up(
         self,
         open: FloatArray,  # noqa: A002  as in compute_history

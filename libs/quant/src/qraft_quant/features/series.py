@@ -21,17 +21,19 @@ GARMAN_KLASS_BODY = 0.38629436111989061883
 
 @njit(error_model="numpy")
 def is_valid_bar(o: float, h: float, l: float, c: float, v: float) -> bool:  # noqa: E741  the field's letters
-    """Return whether a row is a bar: finite positive prices, high >= low, volume >= 0. NaN compares false."""
+    """
+    Return whether a market can have made this row: finite positive prices, high and low around them, volume >= 0.
+
+    Plain & of comparisons, no branches: NaN compares false.
+    """
     return (
-        (o > PRICE_MIN)
-        & (o < PRICE_MAX)
-        & (l > PRICE_MIN)
-        & (l <= h)
+        (l > PRICE_MIN)
+        & (l <= o)
+        & (l <= c)
+        & (o <= h)
+        & (c <= h)
         & (h < PRICE_MAX)
-        & (c > PRICE_MIN)
-        & (c < PRICE_MAX)
         & (v >= 0.0)
-        & (v * c < PRICE_MAX)
         & (v * h < PRICE_MAX)
     )
 

@@ -81,7 +81,7 @@ function layout() {
     },
     grid: { vertLines: { visible: false }, horzLines: { color: line } },
     crosshair: { mode: CrosshairMode.Magnet, vertLine: crosshair, horzLine: crosshair },
-    rightPriceScale: { borderVisible: false, minimumWidth: 72 },
+    rightPriceScale: { borderVisible: false, minimumWidth: 72, entireTextOnly: true },
     timeScale: { borderColor: line, timeVisible: true, secondsVisible: false, rightOffset: 2, minBarSpacing: 0.05 },
     handleScroll: { vertTouchDrag: false },
     handleScale: { axisPressedMouseMove: { price: false } },

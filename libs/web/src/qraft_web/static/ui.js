@@ -75,16 +75,30 @@ function cell({ label, cell: render, className = "", stack = "" }, row) {
 
 const N_ROWS_FIRST = 12; // on a phone every row is a card: a hundred of them would bury what stands below
 
-/** Fill the node with a table of the first rows and, where there are more, a button that shows all; the choice is kept. */
-export function drawTable(node, { moreLabel, rows, ...options }) {
+const drawn = new WeakMap(); // what each node shows, so that nothing is redrawn under the reader's cursor without need
+
+/**
+ * Fill the node with a table of the first rows and, where there are more, a button that shows all; that choice is kept. Without
+ * rows the node holds `empty` instead, {title, text}. A row's control with a `data-focus` of its own keeps the focus over a redraw.
+ */
+export function drawTable(node, { moreLabel, rows, empty, ...options }) {
   const isWhole = node.dataset.whole === "true" || rows.length <= N_ROWS_FIRST;
+  const version = JSON.stringify([options.columns.map(({ label }) => label), empty, isWhole, rows]);
+  if (drawn.get(node) === version) return;
+  drawn.set(node, version);
   const showAll = () => {
     node.dataset.whole = "true";
-    drawTable(node, { moreLabel, rows, ...options });
+    drawTable(node, { moreLabel, rows, empty, ...options });
     node.focus();
   };
-  const more = isWhole ? null : h("div", { class: "table-more" }, h("button", { type: "button", class: "button", on: { click: showAll } }, moreLabel(rows.length)));
-  replace(node, table({ ...options, rows: isWhole ? rows : rows.slice(0, N_ROWS_FIRST) }), more);
+  const focused = node.contains(document.activeElement) ? document.activeElement.dataset.focus : null;
+  if (rows.length === 0) {
+    replace(node, emptyState(empty.title, empty.text));
+  } else {
+    const more = isWhole ? null : h("div", { class: "table-more" }, h("button", { type: "button", class: "button", on: { click: showAll } }, moreLabel(rows.length)));
+    replace(node, table({ ...options, rows: isWhole ? rows : rows.slice(0, N_ROWS_FIRST) }), more);
+  }
+  if (focused) node.querySelector(`[data-focus="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
 }
 
 export function emptyState(title, text) {

@@ -1,7 +1,7 @@
 // Orders, newest first: why each was made, what became of it, and what it cost, part by part.
 
-import { byId, h, replace } from "/web/dom.js";
-import { badge, drawTable, emptyState } from "/web/ui.js";
+import { byId, h } from "/web/dom.js";
+import { badge, drawTable } from "/web/ui.js";
 import { reasonText } from "/desk/static/reasons.js";
 
 const STATUS_BADGE = { open: "badge-accent", filled: "badge-up", partial: "badge-warn", expired: "badge-plain" };
@@ -9,9 +9,12 @@ const STATUS_BADGE = { open: "badge-accent", filled: "badge-up", partial: "badge
 export function drawOrders(page) {
   const { i18n, format, desk } = page;
   byId("orders-note").textContent = desk.orders.length > 0 ? i18n.t("orders.note", { n: format.integer(desk.orders.length) }) : "";
-  if (desk.orders.length === 0) return replace(byId("orders"), emptyState(i18n.t("orders.empty"), i18n.t("orders.empty.text")));
-  return drawTable(byId("orders"), {
-    caption: i18n.t("orders.title"), columns: columns(page), rows: desk.orders, moreLabel: (n) => i18n.t("table.all", { n }),
+  drawTable(byId("orders"), {
+    caption: i18n.t("orders.title"),
+    columns: columns(page),
+    rows: desk.orders,
+    moreLabel: (n) => i18n.t("table.all", { n }),
+    empty: { title: i18n.t("orders.empty"), text: i18n.t("orders.empty.text") },
   });
 }
 
@@ -39,8 +42,8 @@ function statusText(i18n, { status, expiry_reason: why }) {
   return why ? h("span", { class: "stacked" }, h("span", {}, shown), h("small", {}, reasonText(i18n, why))) : shown;
 }
 
-function symbol({ showSymbol }, { symbol: name }) {
-  return h("button", { type: "button", class: "link-button", on: { click: () => showSymbol(name) } }, name);
+function symbol({ showSymbol }, { symbol: name, order_id: id }) {
+  return h("button", { type: "button", class: "link-button", "data-focus": id, on: { click: () => showSymbol(name) } }, name);
 }
 
 function sideText(i18n, side) {

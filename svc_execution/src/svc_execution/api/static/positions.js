@@ -1,7 +1,7 @@
 // What is held, and how far it is from where the targets want it.
 
-import { byId, h, replace, svg } from "/web/dom.js";
-import { drawTable, emptyState, signClass } from "/web/ui.js";
+import { byId, h, svg } from "/web/dom.js";
+import { drawTable, signClass } from "/web/ui.js";
 
 const WIDTH = 120;
 const HEIGHT = 10;
@@ -10,10 +10,13 @@ export function drawPositions(page) {
   const { i18n, format, desk } = page;
   const positions = [...desk.positions].sort((a, b) => Math.abs(b.weight) - Math.abs(a.weight));
   byId("positions-note").textContent = positions.length > 0 ? i18n.t("positions.note", { n: format.integer(positions.length) }) : "";
-  if (positions.length === 0) return replace(byId("positions"), emptyState(i18n.t("positions.empty"), i18n.t("positions.empty.text")));
   const widest = Math.max(0.05, ...positions.flatMap(({ weight, target_weight: target }) => [Math.abs(weight), Math.abs(target)]));
-  return drawTable(byId("positions"), {
-    caption: i18n.t("positions.title"), columns: columns(page, widest), rows: positions, moreLabel: (n) => i18n.t("table.all", { n }),
+  drawTable(byId("positions"), {
+    caption: i18n.t("positions.title"),
+    columns: columns(page, widest),
+    rows: positions,
+    moreLabel: (n) => i18n.t("table.all", { n }),
+    empty: { title: i18n.t("positions.empty"), text: i18n.t("positions.empty.text") },
   });
 }
 
@@ -29,7 +32,7 @@ function columns(page, widest) {
 
 function name({ i18n, format, showSymbol }, { symbol, average_price: average }) {
   return h("span", { class: "stacked" },
-    h("button", { type: "button", class: "link-button", on: { click: () => showSymbol(symbol) } }, symbol),
+    h("button", { type: "button", class: "link-button", "data-focus": symbol, on: { click: () => showSymbol(symbol) } }, symbol),
     h("small", {}, i18n.t("positions.average", { price: format.price(average) })));
 }
 

@@ -1,22 +1,26 @@
 // How the services behind the desk are doing: refusals, latency per hop, active models.
 
 import { byId, h, replace, svg } from "/web/dom.js";
-import { drawTable, emptyState, table } from "/web/ui.js";
+import { drawTable, emptyState } from "/web/ui.js";
 import { reasonText } from "/desk/static/reasons.js";
 
 const WIDTH = 200;
 
 export function drawRefusals(page) {
   const { i18n, format, desk } = page;
-  if (desk.refusals.length === 0) return replace(byId("refusals"), emptyState(i18n.t("refusals.empty"), i18n.t("refusals.empty.text")));
   const columns = [
     { label: i18n.t("refusals.bar"), className: "nowrap muted", cell: ({ as_of: at }) => format.dayAndTime(at) },
     { label: i18n.t("refusals.reason"), cell: ({ reason, examples }) => h("span", {}, reasonText(i18n, reason),
       examples.length > 0 ? h("small", { class: "refusal-examples" }, examples.join(", ")) : null) },
     { label: i18n.t("refusals.n"), className: "num", cell: ({ n }) => format.integer(n) },
   ];
-  return drawTable(byId("refusals"), {
-    caption: i18n.t("refusals.title"), columns, rows: desk.refusals, stacks: false, moreLabel: (n) => i18n.t("table.all", { n }),
+  drawTable(byId("refusals"), {
+    caption: i18n.t("refusals.title"),
+    columns,
+    rows: desk.refusals,
+    stacks: false,
+    moreLabel: (n) => i18n.t("table.all", { n }),
+    empty: { title: i18n.t("refusals.empty"), text: i18n.t("refusals.empty.text") },
   });
 }
 
@@ -42,10 +46,16 @@ function hopRow({ i18n, format }, { name, p50_ms: p50, p99_ms: p99, n }, slowest
 
 export function drawModels(page) {
   const { i18n, desk } = page;
-  if (desk.models.length === 0) return replace(byId("models"), emptyState(i18n.t("models.empty"), i18n.t("models.empty.text")));
   const columns = [
     { label: i18n.t("models.horizon"), className: "strong", cell: ({ horizon }) => horizon },
-    { label: i18n.t("models.model"), className: "mono", cell: ({ model_id: id }) => id },
+    { label: i18n.t("models.model"), cell: ({ model_id: id }) => h("span", { class: "mono" }, id) },
   ];
-  return replace(byId("models"), table({ caption: i18n.t("models.title"), columns, rows: desk.models, stacks: false }));
+  drawTable(byId("models"), {
+    caption: i18n.t("models.title"),
+    columns,
+    rows: desk.models,
+    stacks: false,
+    moreLabel: (n) => i18n.t("table.all", { n }),
+    empty: { title: i18n.t("models.empty"), text: i18n.t("models.empty.text") },
+  });
 }

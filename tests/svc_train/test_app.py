@@ -1,0 +1,138 @@
+"""The whole job on real servers: bars out of the lake, a candidate in the registry, messages on the stream."""
+
+import asyncio
+import dataclasses
+import io
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime
+
+import nats
+import numpy as np
+import pytest
+
+from qraft_contracts.codec import decode
+from qraft_contracts.models import ModelDecision
+from qraft_contracts.origin import Origin
+from qraft_frames.bars import BarBatch
+from qraft_runtime.clock import SystemClock
+from qraft_runtime.settings import CommonSettings
+from qraft_store.bars.lake import ParquetLake
+from svc_train.app import build
+from svc_train.domain.manifest import instant_of
+from svc_train.settings import TrainSettings
+
+HORIZONS = ("1h", "4h")
+
+
+def batches_of(bars):
+    for t, closed_at in enumerate(map(instant_of, bars.closed_at)):
+        rows = (bars.open[t], bars.high[t], bars.low[t], bars.close[t], bars.volume[t])
+        yield BarBatch(bars.market, bars.interval, closed_at, closed_at, 0, bars.origin, bars.symbols, *rows)
+
+
+@pytest.fixture
+def home(tmp_path, real_bars, slice_of):
+    """A QRAFT_HOME whose lake holds 6,500 real bars."""
+    lake = ParquetLake(tmp_path / "lake")
+    lake.append(list(batches_of(slice_of(real_bars, 0, 6_500))))
+    lake.close()
+    return tmp_path
+
+
+@pytest.fixture
+def settings():
+    """Train on the first 6,000 bars only."""
+    return TrainSettings(
+        until=datetime(2025, 1, 20, 20, 0, tzinfo=UTC), horizons=HORIZONS, n_trees=4, actor="demo", reason="first model"
+    )
+
+
+def events(stream):
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+@pytest.mark.data
+@pytest.mark.nats
+@pytest.mark.postgres
+def test_job_stores_a_model_and_registers_it_once(home, settings, nats_url, postgres_dsn):
+    common = CommonSettings(home=home, nats_url=nats_url, postgres_dsn=postgres_dsn)
+    stdout = io.StringIO()
+
+    first = build(settings, common, clock=SystemClock(), stdout=stdout).run()
+    second = build(settings, common, clock=SystemClock(), stdout=stdout).run()
+
+    assert first == second
+    finished = [event for event in events(stdout) if event["event"] == "train.finished"]
+    assert (
+        finished == [{"event": "train.finished", "model_id": first, "origin": "replay", "horizons": list(HORIZONS)}] * 2
+    )
+    folder = home / "artefacts" / "models" / first
+    assert json.loads((folder / "manifest.json").read_text())["trained_until"] == "2025-01-20T20:00:00Z"
+    assert len(list(folder.glob("runs/*/run_log.json"))) == 2
+    decisions = asyncio.run(_candidates(nats_url))
+    assert [(found.model_id, found.horizon, found.action, found.actor) for found in decisions] == [
+        (first, horizon, "candidate", "demo") for horizon in HORIZONS
+    ]
+    assert {found.origin for found in decisions} == {Origin.REPLAY}
+
+
+async def _candidates(url):
+    client = await nats.connect(url)
+    jetstream = client.jetstream()
+    stream = await jetstream.find_stream_name_by_subject("models.candidate")
+    info = await jetstream.stream_info(stream)
+    found = [await jetstream.get_msg(stream, seq) for seq in range(1, info.state.messages + 1)]
+    await client.close()
+    return [decode(message.data, ModelDecision) for message in found]
+
+
+@pytest.mark.data
+def test_bars_after_the_end_of_training_change_nothing(home, settings, real_bars, slice_of, tmp_path_factory):
+    other = tmp_path_factory.mktemp("other")
+    lake = ParquetLake(other / "lake")
+    bars = slice_of(real_bars, 0, 6_500)
+    later = dataclasses.replace(bars, close=bars.close.copy(), high=bars.high.copy())
+    later.close[6_000:] *= 1.3
+    later.high[6_000:] *= 1.4
+    lake.append(list(batches_of(later)))
+    lake.close()
+    alone = settings.model_copy(update={"register_candidate": False})
+
+    ids = [
+        build(alone, CommonSettings(home=folder), clock=SystemClock(), stdout=io.StringIO()).run()
+        for folder in (home, other)
+    ]
+
+    assert ids[0] == ids[1]
+    manifests = [(folder / "artefacts" / "models" / ids[0] / "manifest.json") for folder in (home, other)]
+    assert manifests[0].read_bytes() == manifests[1].read_bytes()
+
+
+@pytest.mark.data
+def test_range_without_bars_is_refused_with_what_is_stored(home, settings):
+    early = settings.model_copy(update={"until": datetime(2024, 1, 1, tzinfo=UTC)})
+    job = build(early, CommonSettings(home=home), clock=SystemClock(), stdout=io.StringIO())
+
+    with pytest.raises(ValueError, match=r"stored are 2024-12-31T00:05:00Z to .*QRAFT_TRAIN_UNTIL"):
+        job.run()
+
+
+def test_process_without_bars_says_what_to_do_and_exits_with_2(tmp_path):
+    environment = {**os.environ, "QRAFT_HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+
+    done = subprocess.run(
+        [sys.executable, "-m", "svc_train"], env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+
+    assert done.returncode == 2, done.stderr
+    line = json.loads(done.stderr.splitlines()[-1])
+    assert line["event"] == "train.refused"
+    assert "crypto 5m bars" in line["reason"] and "svc_ingest" in line["reason"]
+
+
+def test_real_grid_of_the_fixture_ends_where_the_settings_say(real_bars):
+    assert instant_of(real_bars.closed_at[5_999]) == datetime(2025, 1, 20, 20, 0, tzinfo=UTC)
+    assert np.isfinite(real_bars.close).all()
