@@ -11,13 +11,12 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
-from tests.bench.measure import data_folder, machine, verdict
+from tests.bench.measure import data_folder, machine, temporary_home, verdict
 
 FIRST_ORDER_S_MAX = 180.0
 
@@ -58,7 +57,7 @@ def first_order() -> None:
     if data is None:
         print("SKIPPED: no real data; set QRAFT_DATA")
         return
-    home = Path(tempfile.mkdtemp(prefix="qb-"))
+    home = temporary_home()
     try:
         seconds = _first_run(home, data)
     finally:
@@ -73,7 +72,7 @@ def chain() -> None:
     if data is None:
         print("SKIPPED: no real data; set QRAFT_DATA")
         return
-    home = Path(tempfile.mkdtemp(prefix="qb-"))
+    home = temporary_home()
     try:
         _first_run(home, data)
         listed = sorted((home / "artefacts" / "models").iterdir())

@@ -14,7 +14,6 @@ import itertools
 import re
 import shutil
 import sys
-import tempfile
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -22,7 +21,7 @@ from pathlib import Path
 import httpx
 import nats
 import polars as pl
-from tests.bench.measure import ROOT, Quantiles, machine, verdict
+from tests.bench.measure import ROOT, Quantiles, machine, temporary_home, verdict
 
 from qraft_cli import line, story
 from qraft_cli.stack.home import Home
@@ -89,15 +88,10 @@ async def bare_chain(payload: bytes, home: Home) -> Quantiles:
 
 async def _stored(connection: nats.NATS, subject: str) -> list[tuple[int, dict[str, str], bytes]]:
     """Return (stored at in unix ns, headers, payload) of all messages of a subject."""
-    jetstream = connection.jetstream()
-    subscription = await jetstream.subscribe(subject, ordered_consumer=True)
-    n_left = (await subscription.consumer_info()).num_pending or 0
-    found = []
-    for _ in range(n_left):
-        message = await subscription.next_msg(timeout=10)
-        stored = message.metadata.timestamp
-        found.append((int(stored.timestamp() * 1e6) * 1000, dict(message.headers or {}), message.data))
-    return found
+    return [
+        (int(message.metadata.timestamp.timestamp() * 1e6) * 1000, dict(message.headers or {}), message.data)
+        for message in await line.stored_messages(connection, subject)
+    ]
 
 
 async def service_chain(home: Home, dataset: Path, model_id: str, artefacts: str) -> tuple[Quantiles, bytes, str]:
@@ -160,7 +154,7 @@ def _memory(stack: LocalStack) -> list[str]:
 
 def run(data: Path, model_id: str, artefacts: str) -> None:
     """Measure and print."""
-    folder = Path(tempfile.mkdtemp(prefix="qraft-bench-"))
+    folder = temporary_home()
     try:
         dataset = folder / "load500"
         build_dataset(data / "bars" / "perp_5m_2025", dataset, days=line.HISTORY_DAYS + 3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,13 @@ def data_folder() -> Path | None:
     """Return the folder of the real data, or None where there is none."""
     folder = Path(os.environ.get("QRAFT_DATA", ROOT.parent / "shared" / "data"))
     return folder if (folder / "bars").is_dir() else None
+
+
+def temporary_home() -> Path:
+    """Return a new folder with a short path that other accounts may enter (PostgreSQL's, when we are root)."""
+    folder = Path(tempfile.mkdtemp(prefix="qb-"))
+    folder.chmod(0o755)
+    return folder
 
 
 def machine() -> str:

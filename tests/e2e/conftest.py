@@ -27,6 +27,7 @@ LIMITS = {"QRAFT_ALLOCATOR_PROFILE": "demo"}
 def short_folder():
     """Return a folder with a short path: a unix socket's path may have 107 bytes at most."""
     folder = Path(tempfile.mkdtemp(prefix="qe2e-"))
+    folder.chmod(0o755)  # PostgreSQL runs as another account when we are root
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
 

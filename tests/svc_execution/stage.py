@@ -200,10 +200,7 @@ class Stage:
         lags = {**self.broker.lags("BARS"), **self.broker.lags("TARGETS")}
         if any(lags.get(name, 0) for name in (BARS_DURABLE, TARGETS_DURABLE)):
             return False
-        n_told = len(self.told("orders.paper")) + len(self.told("fills.paper"))
-        query = """SELECT (SELECT count(*) FROM execution.orders WHERE market = $1)
-                        + (SELECT count(*) FROM execution.fills WHERE market = $1)"""
-        return n_told == await connection.fetchval(query, self.common.market)
+        return await connection.fetchval("SELECT count(*) FROM execution.outbox WHERE published_at IS NULL") == 0
 
     def told(self, subject: str) -> list[tuple[str, bytes]]:
         """Return (id, data) of what is on the stream under a subject, in order."""

@@ -93,7 +93,8 @@ def _reasons(row: str) -> list[str]:
 
 
 async def test_crash_at_every_durable_step_changes_nothing(dsn):
-    reference = await staged(dsn, "reference")
+    n = 3  # bars: opens, increases, a flip, partial fills and expiries
+    reference = await staged(dsn, "reference", n=n)
     fuse = Fuse()
     await reference.run_to_end(fuse)
     expected = await outcome(reference)
@@ -101,7 +102,7 @@ async def test_crash_at_every_durable_step_changes_nothing(dsn):
 
     n_crashes = 0
     for n_steps in range(1, fuse.n_seen + 1):
-        stage = await staged(dsn, f"crash{n_steps}")
+        stage = await staged(dsn, f"crash{n_steps}", n=n)
         try:
             await stage.run_to_end(Fuse(n_steps))
         except Crash:
@@ -122,7 +123,7 @@ async def test_many_crashes_in_one_day_change_nothing(dsn, seed):
     is_done = False
     while not is_done:
         try:
-            await stage.run_to_end(Fuse(rng.randint(1, 60)))
+            await stage.run_to_end(Fuse(rng.randint(20, 120)))
             is_done = True
         except Crash:
             continue

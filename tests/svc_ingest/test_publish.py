@@ -64,6 +64,23 @@ async def test_every_bar_is_one_message_in_order_with_its_headers(dataset: Path,
     assert last.headers[headers.LINEAGE].startswith("files:dataset@")
 
 
+async def test_bar_is_in_the_store_before_anyone_hears_of_it(dataset: Path, tmp_path: Path) -> None:
+    store, heard = MemoryBarStore(), []
+
+    class WatchedBus(MemoryBus):
+        async def publish(self, message: OutMessage) -> PublishAck:
+            found = store.range(market="crypto", interval="5m")
+            heard.append(found is not None and found[1] >= message.as_of)
+            return await super().publish(message)
+
+    bus = WatchedBus(MemoryBroker(), name="svc_ingest", settings=BusSettings())
+    await bus.start()
+
+    await run_to_the_end(make_run(files(dataset), store, bus, tmp_path))
+
+    assert len(heard) == 13 and all(heard)
+
+
 async def test_replay_from_makes_the_bars_before_it_history(dataset: Path, tmp_path: Path) -> None:
     store = MemoryBarStore()
 

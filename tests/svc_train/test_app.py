@@ -90,6 +90,16 @@ async def _candidates(url):
 
 
 @pytest.mark.data
+def test_model_is_stored_when_the_registry_is_away(home, settings):
+    away = CommonSettings(home=home, postgres_dsn="postgresql://127.0.0.1:1/qraft")
+
+    with pytest.raises(OSError, match="1"):
+        build(settings, away, clock=SystemClock(), stdout=io.StringIO()).run()
+
+    assert len(list(home.glob("artefacts/models/*/manifest.json"))) == 1
+
+
+@pytest.mark.data
 def test_bars_after_the_end_of_training_change_nothing(home, settings, real_bars, slice_of, tmp_path_factory):
     other = tmp_path_factory.mktemp("other")
     lake = ParquetLake(other / "lake")

@@ -12,8 +12,10 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from time import perf_counter
 
+from qraft_bus.last import last_readable
 from qraft_bus.port import Bus, Delivery, OutMessage, Subscription
 from qraft_contracts import headers
 from qraft_contracts.codec import decode, encode
@@ -137,11 +139,9 @@ class SignalsHandler:
         async with self._resuming:  # four handlers may come at once
             if self._is_resumed:
                 return
-            last = await self._bus.last(TARGETS_PAPER)
-            if last is not None:
-                targets = decode(last.data, Targets)
-                if (targets.market, targets.interval) == (self._market, self._interval):
-                    self._last_as_of = targets.as_of
+            targets = await last_readable(self._bus, TARGETS_PAPER, partial(decode, kind=Targets))
+            if targets is not None and (targets.market, targets.interval) == (self._market, self._interval):
+                self._last_as_of = targets.as_of
             self._is_resumed = True
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from time import perf_counter
 
+from qraft_bus.last import last_readable
 from qraft_bus.port import Bus, Delivery, OutMessage, Subscription
 from qraft_contracts import headers
 from qraft_contracts.arrow_schemas import BARS_SCHEMA, FEATURES_SCHEMA, features_id
@@ -73,9 +74,7 @@ class BarsHandler:
         """Find out, before the first bar is judged, up to where the features are on the stream."""
         if self._is_resumed:
             return
-        last = await self._bus.last(FEATURES_READY)
-        if last is not None:
-            batch = decode_features(last.data)
-            if (batch.market, batch.interval) == (self._compute.market, self._compute.interval):
-                self._last_as_of = batch.as_of
+        batch = await last_readable(self._bus, FEATURES_READY, decode_features)
+        if batch is not None and (batch.market, batch.interval) == (self._compute.market, self._compute.interval):
+            self._last_as_of = batch.as_of
         self._is_resumed = True

@@ -65,14 +65,15 @@ class ComputeFeatures:
         if is_warm_up:
             self._warm_up(bar, index)
         assert self._engine is not None
-        columns, n_unusable = self._columns(bar)
-        values = self._engine.step(*columns, index=index)
+        (open_, high, low, close, volume), n_unusable = self._columns(bar)
+        values = self._engine.step(open_, high, low, close, volume, index)
         self._next_index = index + 1
         return Computed(self._batch(bar, values), n_unusable, is_warm_up)
 
     def _check(self, bar: BarBatch) -> None:
         if (bar.market, bar.interval) != (self.market, self.interval):
-            raise Refused("other_market", f"expected {self.market} {self.interval}, received {bar.market} {bar.interval}")
+            received = f"{bar.market} {bar.interval}"
+            raise Refused("other_market", f"expected {self.market} {self.interval}, received {received}")
         if bar.revision > 0:
             raise Refused("revision", f"r{bar.revision} of {bar.closed_at}: features keep what was known first")
         if len(bar.symbols) > self.n_symbols_max:
@@ -85,8 +86,9 @@ class ComputeFeatures:
         self._symbols = tuple(sorted({*known, *bar.symbols}))
         self._places = {symbol: place for place, symbol in enumerate(self._symbols)}
         self._engine = OnlineFeatures(len(self._symbols))
-        arrays = self._history_arrays(history, first_index=index - WARM_UP_BARS)
-        self._engine.warm_up(*arrays, first_index=index - WARM_UP_BARS)
+        first_index = index - WARM_UP_BARS
+        open_, high, low, close, volume = self._history_arrays(history, first_index=first_index)
+        self._engine.warm_up(open_, high, low, close, volume, first_index)
 
     def _read(self, start: datetime, end: datetime) -> History | None:
         return self.store.read(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
+from qraft_bus.last import last_readable
 from qraft_bus.port import Bus, Delivery, OutMessage
 from qraft_contracts import headers
 from qraft_contracts.codec import decode, encode
@@ -71,11 +73,9 @@ class FeaturesHandler:
     async def _resume(self) -> None:
         if self._is_resumed:
             return
-        newest = await self._bus.last(signals_subject(HORIZONS[-1]))
-        if newest is not None:
-            found = decode(newest.data, Signals)
-            if (found.market, found.interval) == (self._market, self._interval):
-                self._answered_to = found.as_of
+        found = await last_readable(self._bus, signals_subject(HORIZONS[-1]), partial(decode, kind=Signals))
+        if found is not None and (found.market, found.interval) == (self._market, self._interval):
+            self._answered_to = found.as_of
         self._is_resumed = True
 
 

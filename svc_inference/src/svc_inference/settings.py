@@ -14,7 +14,9 @@ class InferenceSettings(BaseSettings):
     # Part of the name of the consumer on models.*: every replica must hear of every decision, so give each its own.
     instance_id: str = Field(default="0", pattern=r"^[A-Za-z0-9_-]{1,32}$")
     symbol_group: str = "all"
-    n_threads: int = Field(default=2, ge=1, le=64)
+    # One: with more, onnxruntime splits trees over threads by batch size and the last bits of a row depend on its
+    # neighbors, so a replayed day would not be the same bytes.
+    n_threads: int = Field(default=1, ge=1, le=64)
     # Origin `real` only: features older than two 5-minute bars are refused as stale.
     input_age_max_s: float = Field(default=600.0, gt=0)
     # The net under models.*: the registry is read this often whether or not a message came.

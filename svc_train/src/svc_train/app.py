@@ -56,7 +56,8 @@ class TrainJob:
 
         Raises:
             ValueError: if the bars or the settings are not what training needs.
-            Transient: if a store or the bus is away. Running again finishes what was begun, without a second effect.
+            Transient, OSError: if a store or the bus is away. Running again finishes what was begun, without a second
+                effect.
             Refused: if the registry does not take the candidate.
         """
         started_at = self.clock.now()
@@ -124,10 +125,10 @@ class TrainJob:
 
     async def _register(self, model_id: str, artefacts: ObjectArtefactStore) -> None:
         dsn, settings = self.common.postgres_dsn, self.settings
-        migrate(dsn, schema=SCHEMA, migrations=MIGRATIONS)
         pool = await create_pool(dsn, max_size=2, application_name="svc_train")
         bus = NatsBus(self.common.nats_url, name="svc_train", settings=BusSettings())
         try:
+            migrate(dsn, schema=SCHEMA, migrations=MIGRATIONS)
             store = PostgresRegistryStore(pool)
             registry = Registry(store=store, artefacts=artefacts, now=self.clock.now)
             await registry.register_candidate(

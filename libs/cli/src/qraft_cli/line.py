@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+from nats.aio.client import Client
+from nats.aio.msg import Msg
 from nats.js.api import ConsumerConfig, DeliverPolicy
 
 from qraft_cli import story
@@ -170,7 +172,7 @@ async def _read_result(stack: LocalStack, home: Home, stretch: Stretch) -> Playe
     fills = await stream_payloads(stack.nats_url, FILLS_PAPER)
     connection = await asyncpg.connect(postgres_dsn(home))
     try:
-        equity = await connection.fetchval("select equity from execution.marks order by as_of desc limit 1")
+        equity = await connection.fetchval("select equity from execution.marks order by closed_at desc limit 1")
         rows = await connection.fetch(
             "select payload from execution.outbox where subject in ($1, $2) order by id", ORDERS_PAPER, FILLS_PAPER
         )
@@ -196,14 +198,20 @@ async def stream_payloads(nats_url: str, subject: str) -> list[bytes]:
     """Return the payloads of all stored messages of a subject, in stream order."""
     connection = await connect_bus(nats_url)
     try:
-        jetstream = connection.jetstream()
-        stream = await jetstream.find_stream_name_by_subject(subject)
-        config = ConsumerConfig(deliver_policy=DeliverPolicy.ALL)
-        subscription = await jetstream.subscribe(subject, stream=stream, ordered_consumer=True, config=config)
-        n_left = (await subscription.consumer_info()).num_pending or 0
-        return [(await subscription.next_msg(timeout=10)).data for _ in range(n_left)]
+        return [message.data for message in await stored_messages(connection, subject)]
     finally:
         await connection.close()
+
+
+async def stored_messages(connection: Client, subject: str) -> list[Msg]:
+    """Return all stored messages of a subject, in stream order."""
+    jetstream = connection.jetstream()
+    stream = await jetstream.find_stream_name_by_subject(subject)
+    info = await jetstream.stream_info(stream, subjects_filter=subject)
+    n_stored = (info.state.subjects or {}).get(subject, 0)
+    config = ConsumerConfig(deliver_policy=DeliverPolicy.ALL)
+    subscription = await jetstream.subscribe(subject, stream=stream, ordered_consumer=True, config=config)
+    return [await subscription.next_msg(timeout=10) for _ in range(n_stored)]
 
 
 def _sha256(payloads: list[bytes]) -> str:

@@ -9,16 +9,20 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import msgspec
-import polars as pl
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from qraft_cli.registry_session import open_registry
 from qraft_cli.stack.local import SERVICES, LocalStack, dataset_folder
+from qraft_cli.stack.ports import HOST
 from qraft_cli.stack.servers import ServerCommand, ServerFailed
 from qraft_contracts.outcomes import Refused
 from qraft_contracts.times import format_instant
@@ -26,6 +30,7 @@ from qraft_contracts.times import format_instant
 # The last days of the stored bars are replayed; the model never sees them.
 REPLAY_DAYS = 29
 DEMO_ACTOR = "demo"
+_READY_TIMEOUT_S = 60.0
 
 Progress = Callable[[str, int, int], None]  # what, steps done, of how many
 
@@ -64,7 +69,9 @@ def make_plan(*, speed: float, profile: str, replay_from: datetime | None = None
 
 
 def _replay_start(folder: Path) -> datetime:
-    newest = pl.scan_parquet(folder / "*.parquet").select(pl.col("open_time").max()).collect().item()
+    newest = max(
+        pc.max(pq.read_table(path, columns=["open_time"])["open_time"]).as_py() for path in folder.glob("*.parquet")
+    )
     assert isinstance(newest, datetime), newest
     day = newest.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     return day - timedelta(days=REPLAY_DAYS)
@@ -107,9 +114,27 @@ async def promote_as_demo(model_id: str) -> str:
 
 
 async def start_services(stack: LocalStack) -> None:
-    """Start every service of the line, consumers before their producers."""
-    for name in SERVICES:
+    """
+    Start every service of the line; the bars begin when their readers are ready.
+
+    svc_ingest paces itself by the consumers that exist, so it comes last. A reader that does not get ready in time does
+    not hold up the rest: its messages wait on the stream, and `qraft status` shows it.
+    """
+    *readers, source = SERVICES
+    for name in readers:
         await stack.start_service(name)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_READY_TIMEOUT_S), httpx.AsyncClient(timeout=2.0) as client:
+            await asyncio.gather(*(_wait_until_ready(client, stack.http_ports[name]) for name in readers))
+    await stack.start_service(source)
+
+
+async def _wait_until_ready(client: httpx.AsyncClient, port: int) -> None:
+    while True:
+        with suppress(httpx.HTTPError):
+            if (await client.get(f"http://{HOST}:{port}/readyz")).status_code == 200:
+                return
+        await asyncio.sleep(0.1)
 
 
 async def run_job(stack: LocalStack, module: str, arguments: tuple[str, ...], progress: Progress) -> dict[str, Any]:

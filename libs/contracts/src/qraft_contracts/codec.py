@@ -16,7 +16,7 @@ _ENCODER = msgspec.json.Encoder(order="deterministic")
 
 def encode(message: msgspec.Struct) -> bytes:
     """Return the message as JSON; equal messages give equal bytes."""
-    return _ENCODER.encode(message)
+    return bytes(_ENCODER.encode(message))
 
 
 @cache
@@ -32,6 +32,7 @@ def decode(data: bytes, kind: type[T]) -> T:
         Malformed: if the bytes are no JSON or do not fit the message.
     """
     try:
-        return _decoder(kind).decode(data)
+        found: T = _decoder(kind).decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Malformed("undecodable", f"expected {kind.__name__} as JSON: {error}") from error
+    return found

@@ -14,7 +14,7 @@ from qraft_contracts.origin import Origin
 from qraft_contracts.outcomes import Malformed
 from qraft_contracts.subjects import INTERVAL_SECONDS
 from qraft_contracts.times import format_instant, parse_instant
-from qraft_frames.ipc import read_batch, write_batch
+from qraft_frames.ipc import read_batch, read_metadata, read_symbols, write_batch
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -73,17 +73,17 @@ def decode_bars(data: bytes) -> BarBatch:
             batch is empty. Prices are not judged here: a NaN is data, and the services refuse it by name.
     """
     batch = read_batch(data, expected=_ARROW_SCHEMA)
-    metadata = {key.decode(): value.decode() for key, value in (batch.schema.metadata or {}).items()}
+    metadata = read_metadata(batch.schema)
     try:
         market, interval = metadata["market"], metadata["interval"]
         closed_at, known_at = parse_instant(metadata["closed_at"]), parse_instant(metadata["known_at"])
         revision, origin = int(metadata["revision"]), Origin(metadata["origin"])
+        if revision < 0:
+            raise ValueError(f"expected a revision from 0 on, received {revision}")
     except (KeyError, ValueError) as error:
         raise Malformed("bad_metadata", f"expected the metadata of bars/1, received {metadata}: {error}") from error
     if interval not in INTERVAL_SECONDS:
         raise Malformed("bad_interval", f"expected one of {sorted(INTERVAL_SECONDS)}, received {interval!r}")
-    symbols = tuple(batch.column(0).to_pylist())
-    if not symbols or None in symbols or len(set(symbols)) != len(symbols):
-        raise Malformed("bad_symbols", f"expected distinct symbols, received {len(symbols)} of them")
+    symbols = read_symbols(batch)
     values = [batch.column(i + 1).to_numpy(zero_copy_only=False) for i in range(len(_VALUES))]
     return BarBatch(market, interval, closed_at, known_at, revision, origin, symbols, *values)

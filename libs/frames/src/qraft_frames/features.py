@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ import pyarrow as pa
 from qraft_contracts.origin import Origin
 from qraft_contracts.outcomes import Malformed
 from qraft_contracts.times import format_instant, parse_instant
-from qraft_frames.ipc import read_batch, write_batch
+from qraft_frames.ipc import DAMAGE, read_batch, read_metadata, read_symbols, write_batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +68,8 @@ def decode_features(data: bytes) -> FeatureBatch:
     """
     try:
         with pa.ipc.open_stream(data) as reader:
-            metadata = {key.decode(): value.decode() for key, value in (reader.schema.metadata or {}).items()}
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError, EOFError) as error:
+            metadata = read_metadata(reader.schema)
+    except DAMAGE as error:
         raise Malformed("undecodable", f"expected an Arrow IPC stream: {error}") from error
     try:
         names = tuple(metadata["names"].split(","))
@@ -77,10 +78,11 @@ def decode_features(data: bytes) -> FeatureBatch:
     except (KeyError, ValueError) as error:
         raise Malformed("bad_metadata", f"expected the metadata of features/1: {error}") from error
     batch = read_batch(data, expected=_schema(len(names)))
-    symbols = tuple(batch.column(0).to_pylist())
-    if not symbols or None in symbols or len(set(symbols)) != len(symbols):
-        raise Malformed("bad_symbols", f"expected distinct symbols, received {len(symbols)} of them")
-    values = batch.column(1).flatten().to_numpy(zero_copy_only=True).reshape(len(symbols), len(names))
+    symbols = read_symbols(batch)
+    matrix: Any = batch.column(1)
+    if matrix.null_count or matrix.flatten().null_count:
+        raise Malformed("null_values", "expected a number or NaN for every feature, received an empty one")
+    values = matrix.flatten().to_numpy(zero_copy_only=True).reshape(len(symbols), len(names))
     return FeatureBatch(market, interval, as_of, origin, signature, names, symbols, values)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pyarrow as pa
 
@@ -10,9 +11,11 @@ from qraft_contracts.outcomes import Malformed
 
 # Far above any real batch (500 symbols × 44 features is 90 kB); a larger claim is an attack or a bug.
 MAX_PAYLOAD_BYTES = 8 * 1024 * 1024
+# What pyarrow raises for bytes that it did not write, found by flipping bytes; a text that is no UTF-8 is a ValueError.
+DAMAGE = (pa.ArrowException, OSError, EOFError, ValueError)
 
 
-def write_batch(columns: Sequence[pa.Array], schema: pa.Schema) -> bytes:
+def write_batch(columns: Sequence[Any], schema: pa.Schema) -> bytes:
     """Return one record batch as an Arrow IPC stream."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, schema) as writer:
@@ -35,10 +38,36 @@ def read_batch(data: bytes, *, expected: pa.Schema) -> pa.RecordBatch:
         with pa.ipc.open_stream(data) as reader:
             batch = reader.read_next_batch()
             batch.validate(full=True)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError, StopIteration, EOFError) as error:
+    except (*DAMAGE, StopIteration) as error:
         raise Malformed("undecodable", f"expected an Arrow IPC stream with one batch: {error}") from error
     for index, field in enumerate(expected):
         if index >= batch.num_columns or not batch.schema.field(index).equals(field):
-            received = batch.schema.field(index) if index < batch.num_columns else "nothing"
+            received = f"{batch.schema.types[index]}" if index < batch.num_columns else "nothing"
             raise Malformed("wrong_schema", f"expected column {index} to be {field}, received {received}")
     return batch
+
+
+def read_metadata(schema: pa.Schema) -> dict[str, str]:
+    """
+    Return a payload's metadata as text.
+
+    Raises:
+        Malformed: if it is no UTF-8.
+    """
+    try:
+        return {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
+    except UnicodeDecodeError as error:
+        raise Malformed("bad_metadata", f"expected text, received other bytes: {error}") from error
+
+
+def read_symbols(batch: pa.RecordBatch) -> tuple[str, ...]:
+    """
+    Return the symbols of a payload, its first column.
+
+    Raises:
+        Malformed: if there is none, one is empty, or one stands twice.
+    """
+    symbols = tuple(str(symbol) for symbol in batch.column(0).to_pylist() if symbol is not None)
+    if not symbols or len(symbols) != batch.num_rows or len(set(symbols)) != len(symbols):
+        raise Malformed("bad_symbols", f"expected distinct symbols, received {batch.num_rows} rows")
+    return symbols

@@ -31,7 +31,7 @@ class OutOfFold:
             self._symbol = _texts(table["symbol"])
             self._horizon = _texts(table["horizon"])
             self._values: FloatArray = np.stack([_numbers(table[name].cast(pa.float64())) for name in _VALUES], axis=1)
-        except (pa.ArrowInvalid, pa.ArrowKeyError, pa.ArrowNotImplementedError, KeyError) as error:
+        except (pa.ArrowException, KeyError) as error:
             raise ValueError(f"expected oof.parquet with as_of, symbol, horizon and {_VALUES}: {error}") from error
         self._as_of_s //= 1_000_000
         if self._as_of_s.size == 0:

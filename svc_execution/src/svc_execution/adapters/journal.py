@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import Any
 
 from qraft_bus.outbox import enqueue
-
 from qraft_bus.port import OutMessage
 from qraft_contracts import headers
 from qraft_contracts.codec import encode
@@ -102,20 +101,22 @@ class PostgresJournal:
     async def record_refusal(self, market: str, refusal: Refusal) -> None:
         """Store a refusal that decides nothing."""
         with as_transient():
-            await self._database.trade.execute(
-                journal_sql.RECORD_REFUSAL,
-                market,
-                refusal.as_of,
-                refusal.reason,
-                refusal.sha256,
-                refusal.n,
-                list(refusal.examples),
-            )
+            async with self._database.hot() as connection:
+                await connection.execute(
+                    journal_sql.RECORD_REFUSAL,
+                    market,
+                    refusal.as_of,
+                    refusal.reason,
+                    refusal.sha256,
+                    refusal.n,
+                    list(refusal.examples),
+                )
 
     async def kill_switch(self) -> KillSwitch:
         """Return the newest row of the kill switch."""
         with as_transient():
-            row = await self._database.trade.fetchrow(journal_sql.KILL_SWITCH)
+            async with self._database.hot() as connection:
+                row = await connection.fetchrow(journal_sql.KILL_SWITCH)
         return kill_switch_of(row)
 
     async def bar_sha256(self, market: str, closed_at: datetime) -> str | None:
@@ -128,14 +129,15 @@ class PostgresJournal:
 
     async def _hash(self, query: str, market: str, at: datetime) -> str | None:
         with as_transient():
-            found: str | None = await self._database.trade.fetchval(query, market, at)
+            async with self._database.hot() as connection:
+                found: str | None = await connection.fetchval(query, market, at)
         return found
 
     async def _commit(
         self, statement: str, after: State, values: Sequence[Any], messages: Sequence[OutMessage]
     ) -> None:
         with as_transient():
-            async with self._database.trade.acquire() as connection, connection.transaction():
+            async with self._database.hot() as connection, connection.transaction():
                 n_events = await connection.fetchval(statement, after.market, after.n_events - 1, *values)
                 if n_events is None:
                     raise Transient("journal_moved", f"expected {after.n_events - 1} events of {after.market}")

@@ -105,7 +105,7 @@ def apply_fills(account: Account, fills: tuple[Fill, ...]) -> Account:
 def mark_to_close(account: Account, closes: Mapping[str, float]) -> Account:
     """Return the account at new closes; a position whose symbol is not in them stays at its last known close."""
     positions = {
-        symbol: replace(position, close=closes.get(symbol, position.close))
+        symbol: Position(position.quantity, position.average_price, closes.get(symbol, position.close))
         for symbol, position in account.positions.items()
     }
     equity = mark(

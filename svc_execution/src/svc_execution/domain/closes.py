@@ -69,11 +69,10 @@ class CloseWindow:
     def rows(self, symbols: Sequence[str]) -> FloatArray:
         """Return (N_ROWS, n_symbols) of the symbols asked for, NaN for those never seen; C order."""
         window = self._buffer[self._end - N_ROWS : self._end]
+        columns = [self._columns.get(symbol, -1) for symbol in symbols]
         found = np.full((N_ROWS, len(symbols)), np.nan)
-        for j, symbol in enumerate(symbols):
-            column = self._columns.get(symbol)
-            if column is not None:
-                found[:, j] = window[:, column]
+        known = [j for j, column in enumerate(columns) if column >= 0]
+        found[:, known] = window[:, [columns[j] for j in known]]
         return found
 
     def symbols(self) -> tuple[str, ...]:

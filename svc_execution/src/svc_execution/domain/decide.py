@@ -11,7 +11,7 @@ import numpy as np
 
 from qraft_contracts.orders import Order, order_id
 from qraft_contracts.origin import worst_origin
-from qraft_contracts.targets import ScoreSummary, Targets
+from qraft_contracts.targets import ScoreSummary, Target, Targets
 from qraft_contracts.times import format_instant
 from qraft_quant.execution import ORDER_REASONS, Decisions, bar_volatility, decide_orders, is_order
 from svc_execution.domain.closes import CloseWindow
@@ -122,14 +122,15 @@ def _decide(
         band=rules.band,
         min_notional=rules.min_notional,
     )
-    places = [i for i in range(len(symbols)) if is_order(int(decisions.codes[i]))]
-    sigma = bar_volatility(np.ascontiguousarray(rows[:, places]))
+    places = [i for i, code in enumerate(decisions.codes.tolist()) if is_order(code)]
+    sigmas: list[float] = bar_volatility(np.ascontiguousarray(rows[:, places])).tolist()
+    draft = _Draft(state, targets, named, format_instant(targets.as_of))
     orders = tuple(
-        OpenOrder(_order(state, targets, symbols[i], decisions, i, rows[-1, i], held[i]), float(sigma[k]))
-        for k, i in enumerate(places)
-        if math.isfinite(sigma[k])
+        OpenOrder(draft.order(symbols[i], decisions, i, close=float(rows[-1, i]), held=float(held[i])), sigma)
+        for i, sigma in zip(places, sigmas, strict=True)
+        if math.isfinite(sigma)
     )
-    unknown = [symbols[i] for k, i in enumerate(places) if not math.isfinite(sigma[k])]
+    unknown = [symbols[i] for i, sigma in zip(places, sigmas, strict=True) if not math.isfinite(sigma)]
     never_seen = np.asarray(~np.isfinite(rows).any(axis=0), np.bool_)
     reasons = _refused_symbols(symbols, decisions.codes, never_seen) | ({"no_volatility": unknown} if unknown else {})
     return orders, tuple(
@@ -150,27 +151,35 @@ def _refused_symbols(
     return found
 
 
-def _order(
-    state: State, targets: Targets, symbol: str, decisions: Decisions, i: int, close: float, held: float
-) -> Order:
-    target = next((t for t in targets.targets if t.symbol == symbol), None)
-    quantity = float(decisions.quantities[i])
-    assert state.origin is not None
-    return Order(
-        order_id=order_id(state.market, format_instant(targets.as_of), symbol),
-        market=state.market,
-        symbol=symbol,
-        side="buy" if quantity > 0.0 else "sell",
-        quantity=abs(quantity),
-        decided_at=targets.as_of,
-        theoretical_price=float(close),
-        target_weight=target.weight if target else 0.0,
-        position_before=float(held),
-        policy=target.policy if target else _EXIT_POLICY,
-        reason=ORDER_REASONS[decisions.codes[i]],
-        profile=targets.profile,
-        origin=worst_origin([targets.origin, state.origin]),
-    )
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """What all orders of one decision share."""
+
+    state: State
+    targets: Targets
+    named: dict[str, Target]
+    as_of: str
+
+    def order(self, symbol: str, decisions: Decisions, i: int, *, close: float, held: float) -> Order:
+        """Return the order of the i-th symbol."""
+        target = self.named.get(symbol)
+        quantity = float(decisions.quantities[i])
+        assert self.state.origin is not None
+        return Order(
+            order_id=order_id(self.state.market, self.as_of, symbol),
+            market=self.state.market,
+            symbol=symbol,
+            side="buy" if quantity > 0.0 else "sell",
+            quantity=abs(quantity),
+            decided_at=self.targets.as_of,
+            theoretical_price=close,
+            target_weight=target.weight if target else 0.0,
+            position_before=held,
+            policy=target.policy if target else _EXIT_POLICY,
+            reason=ORDER_REASONS[decisions.codes[i]],
+            profile=self.targets.profile,
+            origin=worst_origin([self.targets.origin, self.state.origin]),
+        )
 
 
 def _summary(targets: Targets) -> TargetsSummary:

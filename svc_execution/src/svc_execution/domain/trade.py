@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
 
-from qraft_contracts.orders import Fill, fill_id
+from qraft_contracts.orders import Fill, Order, fill_id
 from qraft_contracts.origin import worst_origin
 from qraft_contracts.subjects import INTERVAL_SECONDS
 from qraft_contracts.times import format_instant
@@ -35,12 +36,12 @@ def trade_bar(state: State, bar: BarBatch, *, rates: FillRates, sha256: str) -> 
 
     Orders are good for the grid step after their decision: on a later bar they expire as `no_bar`.
     """
-    closes = valid_closes(bar.open, bar.close, bar.volume)
-    rows = {symbol: i for i, symbol in enumerate(bar.symbols) if np.isfinite(closes[i])}
+    closes: list[float] = valid_closes(bar.open, bar.close, bar.volume).tolist()
+    rows = {symbol: i for i, symbol in enumerate(bar.symbols) if not math.isnan(closes[i])}
     filled = _fill(state, bar, rows, rates)
     fills, expiries = _outcomes(state, bar, filled)
-    known = {symbol: float(closes[i]) for symbol, i in rows.items()}
-    account = mark_to_close(apply_fills(state.account, fills), known)
+    held = {symbol: closes[rows[symbol]] for symbol in _held(state, fills) if symbol in rows}
+    account = mark_to_close(apply_fills(state.account, fills), held)
     origin = worst_origin([bar.origin, *([state.origin] if state.origin else [])])
     mark = Mark(state.market, bar.closed_at, account, origin, sha256)
     after = replace(
@@ -77,39 +78,46 @@ def _signed(open_order: OpenOrder) -> float:
     return order.quantity if order.side == "buy" else -order.quantity
 
 
+def _held(state: State, fills: tuple[Fill, ...]) -> set[str]:
+    return state.account.positions.keys() | {fill.symbol for fill in fills}
+
+
 def _outcomes(state: State, bar: BarBatch, filled: Fills) -> tuple[tuple[Fill, ...], tuple[Expiry, ...]]:
     fills: list[Fill] = []
     expiries: list[Expiry] = []
-    for i, open_order in enumerate(state.open_orders):
-        order, code = open_order.order, int(filled.codes[i])
-        quantity = abs(float(filled.quantities[i]))
+    closed_at = format_instant(bar.closed_at)
+    # Plain numbers, row by row: indexing arrays element by element was half the time of this stage.
+    rows = zip(*(column.tolist() for column in filled), strict=True)
+    for open_order, (*amounts, code) in zip(state.open_orders, rows, strict=True):
+        order, quantity = open_order.order, abs(amounts[0])
         if quantity > 0.0:
-            fills.append(_fill_message(state.account, open_order, bar, filled, i))
+            fills.append(_fill_message(state.account, order, bar, closed_at, amounts))
         if quantity == 0.0 or code == FILL_PARTIAL:
             left = float(position_after(order.quantity, -quantity))
             expiries.append(Expiry(order.order_id, order.symbol, bar.closed_at, left, FILL_REASONS[code]))
     return tuple(fills), tuple(expiries)
 
 
-def _fill_message(account: Account, open_order: OpenOrder, bar: BarBatch, filled: Fills, i: int) -> Fill:
-    order = open_order.order
+def _fill_message(account: Account, order: Order, bar: BarBatch, closed_at: str, amounts: list[float]) -> Fill:
+    """Return the fill of an order. amounts: its row of Fills, without the code."""
+    quantity, fill_price, drift, half_spread, slippage, impact, fee, participation = amounts
     held = account.positions.get(order.symbol)
     return Fill(
-        fill_id=fill_id(order.market, format_instant(bar.closed_at), order.symbol),
+        fill_id=fill_id(order.market, closed_at, order.symbol),
         order_id=order.order_id,
         market=order.market,
         symbol=order.symbol,
         side=order.side,
-        quantity=abs(float(filled.quantities[i])),
+        quantity=abs(quantity),
         filled_at=bar.closed_at,
         theoretical_price=order.theoretical_price,
-        fill_price=float(filled.fill_price[i]),
-        drift=float(filled.drift[i]),
-        half_spread=float(filled.half_spread[i]),
-        slippage=float(filled.slippage[i]),
-        impact=float(filled.impact[i]),
-        fee=float(filled.fee[i]),
-        participation=float(filled.participation[i]),
-        position_after=float(position_after(held.quantity if held else 0.0, float(filled.quantities[i]))),
+        fill_price=fill_price,
+        drift=drift,
+        half_spread=half_spread,
+        slippage=slippage,
+        impact=impact,
+        fee=fee,
+        participation=participation,
+        position_after=float(position_after(held.quantity if held else 0.0, quantity)),
         origin=worst_origin([order.origin, bar.origin]),
     )

@@ -73,8 +73,8 @@ class OnnxModelSource:
     """
     A ModelSource over an artefact store.
 
-    n_threads: of one call. One thread is best for a few rows, two for hundreds; idle threads never spin, which on
-    two cores costs milliseconds at p99 (README, "Threads").
+    n_threads: of one call. With more than one the last bits of a row depend on the batch; idle threads never spin,
+    which on two cores costs milliseconds at p99 (README, "Threads").
     """
 
     def __init__(self, artefacts: ArtefactStore, *, n_threads: int) -> None:

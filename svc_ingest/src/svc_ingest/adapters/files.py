@@ -36,6 +36,7 @@ class FileSource:
         self._folder, self._interval, self._wanted = folder, interval, tuple(symbols)
         self._history_from = history_from
         self._facts: dict[str, FileFacts] = {}
+        self._lineage = f"files:{folder.name}"
         self._step = timedelta(seconds=INTERVAL_SECONDS[interval])
 
     @property
@@ -51,8 +52,7 @@ class FileSource:
     @property
     def lineage(self) -> str:
         """Return the dataset's name with a fingerprint of its files' names, sizes and ranges."""
-        text = ";".join(f"{symbol}:{facts}" for symbol, facts in sorted(self._facts.items()))
-        return f"files:{self._folder.name}@{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+        return self._lineage
 
     @property
     def symbols(self) -> tuple[str, ...]:
@@ -75,6 +75,8 @@ class FileSource:
         self._facts = {symbol: facts for symbol, facts in found.items() if facts.n_rows}
         if not self._facts:
             raise Malformed("empty_dataset", f"expected rows in {self._folder}, every file has none")
+        text = ";".join(f"{symbol}:{facts}" for symbol, facts in sorted(self._facts.items()))
+        self._lineage = f"files:{self._folder.name}@{hashlib.sha256(text.encode()).hexdigest()[:12]}"
         return {symbol: facts.n_out_of_order for symbol, facts in self._facts.items()}
 
     def _paths(self) -> list[tuple[str, Path]]:

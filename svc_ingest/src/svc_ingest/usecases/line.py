@@ -73,7 +73,7 @@ class Line:
             Malformed: if the bar is stored with other values.
         """
         for revision in range(batch.revision, batch.revision + (_MAX_REVISIONS if batch.revision else 1)):
-            numbered = replace(batch, revision=revision)
+            numbered = batch if revision == batch.revision else replace(batch, revision=revision)
             try:
                 self.store.append([numbered])
             except ValueError as error:

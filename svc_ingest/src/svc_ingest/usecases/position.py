@@ -35,7 +35,7 @@ async def find_position(line: Line, bus: BarsBus, *, replay_from: datetime | Non
 
     The store is ahead of the bus by one bar at most when we were killed between the two, so with nothing published
     the newest stored bar goes out (again): nobody has seen it. The same holds after a revision, which does not say
-    which bar was the newest; its message id keeps a second copy harmless.
+    which bar was the newest, and after a message that is no batch of bars; the id keeps a second copy harmless.
 
     Raises:
         Malformed: if the newest message is of another market or interval.
@@ -45,7 +45,12 @@ async def find_position(line: Line, bus: BarsBus, *, replay_from: datetime | Non
     if last is None:
         first = replay_from if replay_from is not None else stored and stored - line.step
         return Position(first)
-    batch = decode_bars(last.data)
+    try:
+        batch = decode_bars(last.data)
+    except Malformed:
+        # Somebody else's rubbish on our subject says nothing about us: go on from what the store holds.
+        after = stored and stored - line.step
+        return Position(max(filter(None, (after, replay_from)), default=None))
     if batch.market != line.market:
         raise Malformed(
             "other_market", f"the stream holds bars of {batch.market}, this service is for {line.market}: one a bus"

@@ -20,7 +20,7 @@ class Home:
 
     @property
     def postgres(self) -> Path:
-        """Return the data directory of the embedded PostgreSQL."""
+        """Return the usual data directory of the embedded PostgreSQL; see servers.postgres_data for the other."""
         return self.root / "pg"
 
     @property

@@ -8,6 +8,7 @@ import importlib.util
 import os
 import pwd
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -82,6 +83,17 @@ def _server_user() -> str | None:
     return next((name for name in ("postgres", "nobody") if name in names), None)
 
 
+def postgres_data(home: Home) -> Path:
+    """
+    Return PostgreSQL's data directory: under the home, or in /var/lib/qraft where its account cannot get there.
+
+    The latter happens to root only, whose files often lie below a folder that nobody else may enter (/root).
+    """
+    if _server_user() is None or all(parent.stat().st_mode & stat.S_IXOTH for parent in home.root.parents):
+        return home.postgres
+    return Path("/var/lib/qraft") / hashlib.sha256(str(home.root).encode()).hexdigest()[:10]
+
+
 def socket_dir(home: Home) -> Path:
     """Return the folder of the server's unix socket: short, since a socket's path may have 107 bytes at most."""
     digest = hashlib.sha256(str(home.root).encode()).hexdigest()[:10]
@@ -99,20 +111,19 @@ def postgres_command(home: Home) -> ServerCommand:
 
     It listens on a unix socket in a folder that only its account can enter, and on no port.
     """
-    user = _server_user()
-    sockets = socket_dir(home)
-    for folder in (home.postgres, sockets):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    user, data, sockets = _server_user(), postgres_data(home), socket_dir(home)
+    for folder in (data, sockets):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # parents come with the usual mode
         if user is not None:
             shutil.chown(folder, user)
     binaries = _postgres_binaries()
-    if not (home.postgres / "PG_VERSION").exists():
-        initdb = (str(binaries / "initdb"), "-D", str(home.postgres), "-U", "postgres", "--auth=trust", "-E", "UTF8")
+    if not (data / "PG_VERSION").exists():
+        initdb = (str(binaries / "initdb"), "-D", str(data), "-U", "postgres", "--auth=trust", "-E", "UTF8")
         done = subprocess.run(initdb, user=user, capture_output=True, text=True, check=False, cwd="/")  # noqa: S603
         if done.returncode != 0:
-            raise ServerFailed(f"initdb failed for {home.postgres}: {done.stderr.strip()[-500:]}")
+            raise ServerFailed(f"initdb failed for {data}: {done.stderr.strip()[-500:]}")
     options = ("-c", "listen_addresses=", "-c", f"unix_socket_directories={sockets}", "-c", "max_connections=60")
-    return ServerCommand("postgres", (str(binaries / "postgres"), "-D", str(home.postgres), *options), user=user)
+    return ServerCommand("postgres", (str(binaries / "postgres"), "-D", str(data), *options), user=user)
 
 
 async def wait_for_nats(port: int) -> None:

@@ -3,8 +3,7 @@ The two compiled entry points, used by history and online alike: time series of 
 
 They are made inside functions that close over a digest of this package's sources. Numba's disk cache watches the file
 of the entry point alone, so an edit of rolling.py would otherwise run yesterday's machine code; what a function
-closes over is part of the cache key. No fastmath: the order of operations is the contract.
-"""
+closes over is part of the cache key. """
 
 from __future__ import annotations
 
@@ -17,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from qraft_quant.features.catalog import FEATURES
+from qraft_quant.features.compiled import INNER, OUTER
 from qraft_quant.features.families.candle import write_candle
 from qraft_quant.features.families.momentum import write_momentum
 from qraft_quant.features.families.position import write_position
@@ -33,10 +34,12 @@ Bars = npt.NDArray[np.float64]  # (n_bars, n_symbols)
 Matrix = npt.NDArray[np.float32]  # (n_bars, n_symbols, n_factors)
 RANK_LANES = 32
 NEVER = np.iinfo(np.int64).max
+LONGEST_WINDOW = max(feature.window for feature in FEATURES)
 AdvanceFn = Callable[[State, Bars, Bars, Bars, Bars, Bars, int, int, Matrix], None]
 RankFn = Callable[[Matrix], None]
 
-@njit(error_model="numpy")
+
+@njit(**OUTER)
 def _remember(state: State, now: Now) -> None:
     fill_series(state, now)
     advance_sums(state.long_sums, state.long, state.long_table, now.long, now.phase)
@@ -44,7 +47,7 @@ def _remember(state: State, now: Now) -> None:
     advance_extremes(state, now)
 
 
-@njit(error_model="numpy")
+@njit(**OUTER)
 def _write_factors(state: State, now: Now) -> None:
     write_trend(state, now)
     write_volatility(state, now)
@@ -54,26 +57,35 @@ def _write_factors(state: State, now: Now) -> None:
     write_candle(state, now)
 
 
-@njit(error_model="numpy")
-def _narrow(state: State, f: int, need: int) -> None:
-    narrow, factors, run = state.narrow, state.factors, state.run
-    for s in range(run.size):
-        narrow[f, s] = np.float32(factors[f, s]) if run[s] >= need else np.float32(np.nan)
-
-
-@njit(error_model="numpy")
-def _emit(state: State, index: int, out: Matrix, t: int, first_column: int) -> None:
-    """
-    Write the factors as float32 into out[t]; NaN where the window is not full of valid bars.
-
-    First narrowed factor by factor, then turned symbol by symbol: half the time of doing both at once.
-    """
+@njit(**INNER)
+def _is_whole(state: State, index: int) -> bool:
+    """Return whether every factor of every symbol has its window: the usual case."""
     for f in range(FIRST_RANK):
-        _narrow(state, f, state.need[f] if index >= state.settle[f] else NEVER)
-    narrow = state.narrow
-    for s in range(narrow.shape[1]):
+        if index < state.settle[f]:
+            return False
+    shortest = NEVER
+    for s in range(state.run.size):
+        shortest = min(shortest, state.run[s])
+    return shortest >= LONGEST_WINDOW
+
+
+@njit(**INNER)
+def _mask(state: State, f: int, need: int) -> None:
+    factors, run = state.factors, state.run
+    for s in range(run.size):
+        factors[f, s] = factors[f, s] if run[s] >= need else np.nan
+
+
+@njit(**INNER)
+def _emit(state: State, index: int, out: Matrix, t: int, first_column: int) -> None:
+    """Write the factors as float32 into out[t]; NaN where the window is not full of valid bars."""
+    if not _is_whole(state, index):
         for f in range(FIRST_RANK):
-            out[t, first_column + s, f] = narrow[f, s]
+            _mask(state, f, state.need[f] if index >= state.settle[f] else NEVER)
+    factors = state.factors
+    for s in range(factors.shape[1]):
+        for f in range(FIRST_RANK):
+            out[t, first_column + s, f] = np.float32(factors[f, s])
 
 
 @cache
@@ -92,7 +104,15 @@ def advance_kernel() -> AdvanceFn:
 
     @njit(cache=True, nogil=True, error_model="numpy")
     def advance(
-        state: State, o: Bars, h: Bars, l: Bars, c: Bars, v: Bars, first_column: int, index: int, out: Matrix  # noqa: E741
+        state: State,
+        o: Bars,
+        h: Bars,
+        l: Bars,  # noqa: E741  the field's letters
+        c: Bars,
+        v: Bars,
+        first_column: int,
+        index: int,
+        out: Matrix,
     ) -> None:
         """
         Take the rows of the bars one by one, for the columns first_column … first_column + n of the state.

@@ -6,12 +6,13 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from qraft_quant.features.compiled import INNER
 from qraft_quant.features.layout import Factor
 
 Values = npt.NDArray[np.float32]
 
 
-@njit(error_model="numpy")
+@njit(**INNER)
 def _count_less(values: Values, x: np.float32) -> int:
     n = np.int32(0)  # stays 32 bits wide by the casts: twice the lanes
     for s in range(values.size):
@@ -19,7 +20,7 @@ def _count_less(values: Values, x: np.float32) -> int:
     return n
 
 
-@njit(error_model="numpy")
+@njit(**INNER)
 def _count_equal(values: Values, x: np.float32) -> int:
     n = np.int32(0)
     for s in range(values.size):
@@ -27,7 +28,7 @@ def _count_equal(values: Values, x: np.float32) -> int:
     return n
 
 
-@njit(error_model="numpy")
+@njit(**INNER)
 def _rank(values: Values, out: Values) -> None:
     """
     Write (rank - 0.5) / n among the values that are not NaN, ties at their average rank; NaN stays NaN.
@@ -52,7 +53,7 @@ def _rank(values: Values, out: Values) -> None:
         out[s] = np.float32(rank) if values[s] == values[s] else np.float32(np.nan)
 
 
-@njit(error_model="numpy")
+@njit(**INNER)
 def write_ranks(matrix: Values, values: Values, ranks: Values) -> None:
     """
     Fill the rank factors of one bar from its other factors, as emitted (float32).

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from qraft_quant.features.compiled import INNER, OUTER
 from qraft_quant.features.layout import LONG_RING_BARS, PRICE_MAX, PRICE_MIN, Long, Short
 from qraft_quant.features.logarithm import log
 from qraft_quant.features.rolling import slot_before
@@ -19,7 +20,7 @@ OPEN, HIGH, LOW, CLOSE, VOLUME, LOG_OPEN = range(6)
 GARMAN_KLASS_BODY = 0.38629436111989061883
 
 
-@njit(error_model="numpy")
+@njit(**INNER)
 def is_valid_bar(o: float, h: float, l: float, c: float, v: float) -> bool:  # noqa: E741  the field's letters
     """
     Return whether a market can have made this row: finite positive prices, high and low around them, volume >= 0.
@@ -27,20 +28,20 @@ def is_valid_bar(o: float, h: float, l: float, c: float, v: float) -> bool:  # n
     Plain & of comparisons, no branches: NaN compares false.
     """
     return (
-        (l > PRICE_MIN)
-        & (l <= o)
-        & (l <= c)
-        & (o <= h)
-        & (c <= h)
-        & (h < PRICE_MAX)
-        & (v >= 0.0)
-        & (v * h < PRICE_MAX)
+        (l > PRICE_MIN) & (l <= o) & (l <= c) & (o <= h) & (c <= h) & (h < PRICE_MAX) & (v >= 0.0) & (v * h < PRICE_MAX)
     )
 
 
-@njit(error_model="numpy")
+@njit(**INNER)
 def take_bar(
-    state: State, o: Bars, h: Bars, l: Bars, c: Bars, v: Bars, t: int, first_column: int  # noqa: E741  the field's letters
+    state: State,
+    o: Bars,
+    h: Bars,
+    l: Bars,
+    c: Bars,
+    v: Bars,
+    t: int,
+    first_column: int,  # noqa: E741  the field's letters
 ) -> None:
     """
     Copy row t of the bars into state.bar and count valid bars in a row.
@@ -60,7 +61,7 @@ def take_bar(
         run[s] = run[s] + 1 if valid else 0
 
 
-@njit(error_model="numpy")
+@njit(**INNER)
 def _fill_logs(state: State, now: Now) -> None:
     """Write the logs of the four prices; one loop each, as one loop over all would not become vector code."""
     bar, long, short = state.bar, state.long, state.short
@@ -74,7 +75,7 @@ def _fill_logs(state: State, now: Now) -> None:
         short[Short.LOW_1, now.short, s] = log(bar[LOW, s])
 
 
-@njit(error_model="numpy")
+@njit(**INNER)
 def _fill_returns(state: State, now: Now) -> None:
     """Fill the series that need the previous close; 0 where there is no valid one."""
     long, short, bar, run = state.long, state.short, state.bar, state.run
@@ -95,7 +96,7 @@ def _fill_returns(state: State, now: Now) -> None:
         short[Short.TRUE_RANGE, now.short, s] = spread if run[s] > 1 else 0.0
 
 
-@njit(error_model="numpy")
+@njit(**INNER)
 def _fill_ranges(state: State, now: Now) -> None:
     long, short, bar = state.long, state.short, state.bar
     for s in range(bar.shape[1]):
@@ -108,7 +109,7 @@ def _fill_ranges(state: State, now: Now) -> None:
         short[Short.GARMAN_KLASS, now.short, s] = 0.5 * squared_range - GARMAN_KLASS_BODY * (body * body)
 
 
-@njit(error_model="numpy")
+@njit(**INNER)
 def _fill_volumes(state: State, now: Now) -> None:
     short, bar = state.short, state.bar
     for s in range(bar.shape[1]):
@@ -128,7 +129,7 @@ def _fill_volumes(state: State, now: Now) -> None:
         short[Short.SQUARED_LOG_TURNOVER, now.short, s] = turnover * turnover
 
 
-@njit(error_model="numpy")
+@njit(**OUTER)
 def fill_series(state: State, now: Now) -> None:
     """Write every series of the bar in state.bar into the rings."""
     _fill_logs(state, now)

@@ -37,8 +37,8 @@ class State(NamedTuple):
     What the engine remembers; n = symbols of the block.
 
     long, short: (series, ring bars, n), bar i in slot i % ring bars. long_sums, short_sums: (sums, n).
-    run: (n,), valid bars in a row up to the newest. bar: (6, n), scratch for the newest bar. factors, narrow:
-    (factors, n) and extremes: (4, n), scratch. long_table, short_table: see layout.sum_table. need, settle: (factors,), see `new_state`.
+    run: (n,), valid bars in a row up to the newest. bar: (6, n), scratch for the newest bar. factors: (factors, n)
+    and extremes: (4, n), scratch. long_table, short_table: see layout.sum_table. need, settle: (factors,), see `new_state`.
     """
 
     long: FloatArray
@@ -48,7 +48,6 @@ class State(NamedTuple):
     run: IntArray
     bar: FloatArray
     factors: FloatArray
-    narrow: npt.NDArray[np.float32]
     extremes: FloatArray
     long_table: IntArray
     short_table: IntArray
@@ -75,7 +74,6 @@ def new_state(n_symbols: int, *, first_index: int) -> State:
         bar=np.zeros((6, n_symbols)),
         factors=np.zeros((FIRST_RANK, n_symbols)),
         extremes=np.zeros((4, n_symbols)),
-        narrow=np.zeros((FIRST_RANK, n_symbols), dtype=np.float32),
         long_table=sum_table(LongSum),
         short_table=sum_table(ShortSum),
         need=np.array([feature.window for feature in time_series], dtype=np.int64),

@@ -1,7 +1,13 @@
-"""Artefacts in a local folder or in any S3-compatible store, through obstore."""
+"""
+Artefacts in a local folder or in any S3-compatible store, through obstore.
+
+Its blocking functions in a thread, never its *_async ones: those wake the event loop from a tokio worker, which aborts
+the whole process (SIGABRT after all work is done, 32 of 80 runs measured) when the interpreter is already finalizing.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -37,7 +43,7 @@ class ObjectArtefactStore:
         """Store bytes under a key and return their SHA-256; see the port."""
         check_key(key)
         try:
-            await obstore.put_async(self._store, key, data, mode="create")
+            await asyncio.to_thread(obstore.put, self._store, key, data, mode="create")
         except exceptions.AlreadyExistsError:
             if await self.get(key) != data:
                 raise ValueError(
@@ -51,8 +57,7 @@ class ObjectArtefactStore:
         """Return the bytes under a key; see the port."""
         check_key(key)
         try:
-            found = await obstore.get_async(self._store, key)
-            data = bytes(await found.bytes_async())
+            data = await asyncio.to_thread(self._read, key)
         except (exceptions.NotFoundError, FileNotFoundError) as error:
             raise KeyError(key) from error
         except (exceptions.BaseError, OSError) as error:
@@ -65,10 +70,16 @@ class ObjectArtefactStore:
         # Object stores list whole path segments; the rest of the prefix is compared here.
         folder = prefix.rpartition("/")[0]
         try:
-            found = await obstore.list(self._store, prefix=folder or None).collect_async()
+            found = await asyncio.to_thread(self._list, folder)
         except (exceptions.BaseError, OSError) as error:
             raise self._away(error) from error
         return sorted(meta["path"] for meta in found if meta["path"].startswith(prefix))
+
+    def _read(self, key: str) -> bytes:
+        return bytes(obstore.get(self._store, key).bytes())
+
+    def _list(self, folder: str) -> Any:
+        return obstore.list(self._store, prefix=folder or None).collect()
 
     def _away(self, error: Exception) -> Transient:
         return Transient("artefacts_away", f"could not use {self._address}: {error}")

@@ -125,7 +125,7 @@ class TailFile:
         if self._size == 0:
             self._write(ROW_SCHEMA.serialize().to_pybytes())
 
-    def append(self, rows: pa.Table) -> None:
+    def append(self, rows: pa.RecordBatch) -> None:
         """
         Add the rows as one message.
 
@@ -134,8 +134,7 @@ class TailFile:
         Raises:
             Transient: if the disk is full; the file is as it was before.
         """
-        (batch,) = rows.combine_chunks().to_batches()
-        self._write(batch.serialize().to_pybytes())
+        self._write(rows.serialize().to_pybytes())
 
     def _write(self, message: bytes) -> None:
         try:

@@ -30,7 +30,7 @@ class ParquetLake:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._writers: dict[Path, SeriesWriter] = {}
+        self._writers: dict[tuple[str, str], SeriesWriter] = {}
 
     def append(self, batches: Sequence[BarBatch]) -> int:
         """
@@ -40,12 +40,15 @@ class ParquetLake:
             ValueError: as the port says; days before the faulty one are stored.
             Transient: if another process writes the series, or the disk is full.
         """
+        if len(batches) == 1:
+            (batch,) = batches
+            if self._writer(batch.market, batch.interval).append_next(batch):
+                return len(batch.symbols)
         by_series: dict[tuple[str, str], list[BarBatch]] = {}
         for batch in batches:
             by_series.setdefault((batch.market, batch.interval), []).append(batch)
         return sum(
-            self._writer(self._series(market, interval)).append(table_of(part))
-            for (market, interval), part in by_series.items()
+            self._writer(market, interval).append(table_of(part)) for (market, interval), part in by_series.items()
         )
 
     def read(
@@ -98,10 +101,11 @@ class ParquetLake:
             )
         return self._root / "bars" / interval / market
 
-    def _writer(self, series: Path) -> SeriesWriter:
-        if series not in self._writers:
-            self._writers[series] = SeriesWriter(series)
-        return self._writers[series]
+    def _writer(self, market: str, interval: str) -> SeriesWriter:
+        name = (market, interval)
+        if name not in self._writers:
+            self._writers[name] = SeriesWriter(self._series(market, interval))
+        return self._writers[name]
 
 
 def _folder_name(day: date) -> str:

@@ -10,9 +10,11 @@ import numpy as np
 import pyarrow as pa
 
 from qraft_contracts.outcomes import Transient
+from qraft_contracts.subjects import INTERVAL_SECONDS
 from qraft_contracts.times import format_instant
+from qraft_frames.bars import BarBatch
 from qraft_store.bars.days import TAIL, TailFile, read_day, write_day
-from qraft_store.bars.rows import closed_micros, instant_of, new_rows
+from qraft_store.bars.rows import closed_micros, instant_of, micros, new_rows, record_of
 
 DAY_PREFIX = "date="
 _DAY_MICROS = 86_400_000_000
@@ -55,6 +57,27 @@ class SeriesWriter:
             if self._end:
                 break
 
+    def append_next(self, batch: BarBatch) -> bool:
+        """
+        Store a batch if it is simply the next bar of the current day; else return False and store nothing.
+
+        Raises:
+            Transient: if the disk is full.
+        """
+        closed_at = micros(batch.closed_at)
+        is_next = (
+            self._tail is not None
+            and batch.revision == 0
+            and closed_at > self._end
+            and closed_at // _DAY_MICROS == self._end // _DAY_MICROS
+            and closed_at % (INTERVAL_SECONDS[batch.interval] * 1_000_000) == 0
+            and len(set(batch.symbols)) == len(batch.symbols)
+        )
+        if is_next and self._tail is not None:
+            self._tail.append(record_of(batch))
+            self._end = closed_at
+        return is_next
+
     def append(self, rows: pa.Table) -> int:
         """
         Store the rows, day by day, and return how many were new.
@@ -87,7 +110,8 @@ class SeriesWriter:
                 f"{format_instant(instant_of(oldest))}: a late row is stored as a revision"
             )
         if is_last and day >= self._end // _DAY_MICROS:
-            self._tail_of(folder).append(rows)
+            (record,) = rows.combine_chunks().to_batches()
+            self._tail_of(folder).append(record)
         else:
             self._write_closed_day(folder, rows)
         self._end = int(closed_at[is_first].max(initial=self._end))

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from qraft_quant.features.compiled import INNER, OUTER
 from qraft_quant.features.layout import LOG_MIN, Factor, Long, Short, ShortSum
 from qraft_quant.features.series import LOG_OPEN
 from qraft_quant.features.state import Now, State
@@ -14,7 +15,7 @@ Rows = npt.NDArray[np.float64]
 Rings = npt.NDArray[np.float64]
 
 
-@njit(error_model="numpy")
+@njit(**INNER)
 def _write_body(out: Rows, bar: Rows, long: Rings, short: Rings, now: Now) -> None:
     for s in range(out.shape[1]):
         width = short[Short.RANGE, now.short, s]
@@ -22,7 +23,7 @@ def _write_body(out: Rows, bar: Rows, long: Rings, short: Rings, now: Now) -> No
         out[Factor.CANDLE_BODY, s] = body / width if width >= LOG_MIN else 0.0
 
 
-@njit(error_model="numpy")
+@njit(**INNER)
 def _write_close_location(out: Rows, long: Rings, short: Rings, now: Now) -> None:
     for s in range(out.shape[1]):
         width, close = short[Short.RANGE, now.short, s], long[Long.LOG_CLOSE, now.long, s]
@@ -30,14 +31,14 @@ def _write_close_location(out: Rows, long: Rings, short: Rings, now: Now) -> Non
         out[Factor.CLOSE_LOCATION, s] = (below - above) / width if width >= LOG_MIN else 0.0
 
 
-@njit(error_model="numpy")
+@njit(**INNER)
 def _write_range_ratio(out: Rows, short: Rings, now: Now, sums: Rows) -> None:
     for s in range(out.shape[1]):
         mean = sums[ShortSum.RANGE_48, s] / 48
         out[Factor.RANGE_RATIO_48, s] = short[Short.RANGE, now.short, s] / mean if mean >= LOG_MIN else 0.0
 
 
-@njit(error_model="numpy")
+@njit(**OUTER)
 def write_candle(state: State, now: Now) -> None:
     """Write the candle family of the newest bar into state.factors."""
     out, long, short = state.factors, state.long, state.short
