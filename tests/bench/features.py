@@ -25,10 +25,8 @@ Bars = dict[str, FloatArray]
 
 SEED = 7
 FIRST_INDEX = 5_800_000
-ROUNDS = 1  # each engine is timed so often, in turn; the best time of each counts
-RANKED = {"return_12": "return_12", "return_288": "return_288", "volatility_288": "volatility_288"} | {
-    "volume_z_288": "volume_z_288"
-}
+ROUNDS = 3  # each engine is timed so often, in turn; the best time of each counts
+RANKED = ("return_12", "return_288", "volatility_288", "volume_z_288")
 
 
 def random_bars(*, n_bars: int, n_symbols: int) -> Bars:
@@ -168,6 +166,16 @@ def check_equal(values: npt.NDArray[np.float32], other: Callable[[int], npt.NDAr
             raise SystemExit(f"{engine} differs in {name}: expected within {tolerance:.1e}, received {worst:.1e}")
 
 
+def check_pandas(values: npt.NDArray[np.float32], frames: dict[str, pd.DataFrame]) -> None:
+    """Stop unless pandas found the same."""
+    check_equal(values, lambda f: frames[FEATURE_NAMES[f]].to_numpy(), "pandas")
+
+
+def check_polars(values: npt.NDArray[np.float32], frames: list[pl.DataFrame]) -> None:
+    """Stop unless polars found the same."""
+    check_equal(values, lambda f: np.stack([x[FEATURE_NAMES[f]].to_numpy() for x in frames], axis=1), "polars")
+
+
 def best_seconds(calls: dict[str, Callable[[], object]]) -> dict[str, float]:
     """Return the best wall time of each call, the calls taking turns."""
     best = dict.fromkeys(calls, float("inf"))
@@ -183,12 +191,9 @@ def bench_offline(*, n_bars: int, n_symbols: int) -> None:
     """Print the ratios of the offline engines."""
     bars = random_bars(n_bars=n_bars, n_symbols=n_symbols)
     values = compute_history(**bars, first_index=FIRST_INDEX)
-    frames = pandas_features(bars)
-    check_equal(values, lambda f: frames[FEATURE_NAMES[f]].to_numpy(), "pandas")
-    del frames
-    columns = polars_features(bars)
-    check_equal(values, lambda f: np.stack([c[FEATURE_NAMES[f]].to_numpy() for c in columns], axis=1), "polars")
-    del columns, values
+    check_pandas(values, pandas_features(bars))
+    check_polars(values, polars_features(bars))
+    del values
     seconds = best_seconds(
         {
             "qraft": lambda: compute_history(**bars, first_index=FIRST_INDEX),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from qraft_quant.proof import prove_no_look_ahead, prove_start_independence
 
 N_BARS = 400
@@ -64,7 +65,11 @@ def test_leaks_are_told_apart_by_column():
     closes = _closes()
 
     proof = prove_no_look_ahead(
-        lambda values, _: {"good": values[0] * 2, "bad": _next(values[0])}, [closes], first_index=0, cut_offs=(50,), seed=1
+        lambda values, _: {"good": values[0] * 2, "bad": _next(values[0])},
+        [closes],
+        first_index=0,
+        cut_offs=(50,),
+        seed=1,
     )
 
     assert proof.failed_columns == ("bad",)

@@ -100,6 +100,10 @@ class MemoryBroker:
                 return stream_name, stored
         return None
 
+    def messages(self, stream_name: str) -> list[_Stored]:
+        """Return what a stream holds, oldest first."""
+        return list(self._streams[stream_name].messages)
+
     def lags(self, stream_name: str) -> dict[str, int]:
         """Return, for each durable of a stream, how many messages it has not settled."""
         return {

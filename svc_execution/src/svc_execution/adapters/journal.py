@@ -14,6 +14,7 @@ from qraft_contracts.orders import Fill, Order
 from qraft_contracts.origin import Origin
 from qraft_contracts.outcomes import Transient
 from qraft_contracts.subjects import FILLS_PAPER, ORDERS_PAPER
+from qraft_telemetry import metrics
 from svc_execution.adapters import journal_sql
 from svc_execution.adapters.database import SCHEMA, Database
 from svc_execution.adapters.journal_rows import (
@@ -31,6 +32,8 @@ from svc_execution.adapters.postgres_errors import as_transient
 from svc_execution.domain.rebuild import RebuildMismatch, rebuild
 from svc_execution.domain.state import BarRecord, DecisionRecord, KillSwitch, OpenOrder, Refusal, State
 from svc_execution.ports import Headers, JournalMismatch
+
+_SECONDS = metrics.STAGE_SECONDS.labels("journal")
 
 
 class PostgresJournal:
@@ -136,7 +139,7 @@ class PostgresJournal:
     async def _commit(
         self, statement: str, after: State, values: Sequence[Any], messages: Sequence[OutMessage]
     ) -> None:
-        with as_transient():
+        with as_transient(), _SECONDS.time():
             async with self._database.hot() as connection, connection.transaction():
                 n_events = await connection.fetchval(statement, after.market, after.n_events - 1, *values)
                 if n_events is None:

@@ -13,8 +13,9 @@ from qraft_bus.port import OutMessage
 from qraft_contracts import headers
 from qraft_contracts.origin import Origin
 from qraft_contracts.subjects import ORDERS_PAPER
+from qraft_contracts.times import format_instant
 from qraft_runtime.clock import Clock
-from qraft_telemetry import metrics
+from qraft_telemetry import logs, metrics
 from svc_execution.api.events import Broadcast
 from svc_execution.domain.desk import BarEvent
 from svc_execution.domain.latency import LatencyLog
@@ -51,11 +52,20 @@ class DeskFeed:
 
     def targets_decided(self, state: State, record: DecisionRecord, *, cause: Headers) -> None:
         """Take note of a decision and tell the watchers about its bar."""
+        metrics.KILL_SWITCH.set(any(refusal.reason == "kill_switch" for refusal in record.refusals))
         for open_order in record.orders:
             metrics.ORDERS.labels(state.market, open_order.order.policy).inc()
         account = state.account
         event = BarEvent(record.as_of, account.equity, account.drawdown, len(record.orders), self._n_fills)
         self._broadcast.tell("bar", msgspec.json.encode(event))
+        if record.orders or record.refusals:
+            logs.get().info(
+                "targets.decided",
+                as_of=format_instant(record.as_of),
+                n_orders=len(record.orders),
+                refused=[refusal.reason for refusal in record.refusals],
+                equity=account.equity,
+            )
         hops = headers.parse_hops(cause.get(headers.HOPS))
         if hops and record.orders:
             self._unpublished[record.as_of] = hops

@@ -50,9 +50,8 @@ CREATE TABLE execution.fills (
     position_after    double precision NOT NULL,
     origin            text NOT NULL,
     committed_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
-    UNIQUE (market, filled_at, symbol)
+    UNIQUE (market, symbol, filled_at)
 );
-CREATE INDEX fills_of_symbol ON execution.fills (market, symbol, filled_at);
 
 CREATE TABLE execution.expiries (
     order_id     text PRIMARY KEY REFERENCES execution.orders,

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from qraft_quant.features import FEATURE_NAMES, FEATURES, WARM_UP_BARS, OnlineFeatures, compute_history, feature_signature
-from qraft_quant.features import catalog, kernel
+
+from qraft_quant.features import (
+    FEATURE_NAMES,
+    FEATURES,
+    WARM_UP_BARS,
+    OnlineFeatures,
+    catalog,
+    compute_history,
+    feature_signature,
+    kernel,
+)
 from qraft_quant.features.layout import ANCHOR_BARS, FIRST_RANK, Factor, LongSum, ShortSum, sum_table
 from qraft_quant.features.logarithm import log
 
@@ -132,7 +141,7 @@ def test_inputs_of_other_layouts_give_the_same_values():
 
 
 def test_the_catalogue_and_the_layout_name_the_same_factors():
-    assert FEATURE_NAMES == tuple(factor.name.lower() for factor in Factor)
+    assert tuple(factor.name.lower() for factor in Factor) == FEATURE_NAMES
     assert len(set(FEATURE_NAMES)) == len(FEATURE_NAMES) == 44
     assert max(feature.window for feature in FEATURES) - 1 + ANCHOR_BARS == WARM_UP_BARS == 2304
     assert {feature.family for feature in FEATURES} == {

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from qraft_quant.features import FEATURE_NAMES, WARM_UP_BARS, OnlineFeatures, compute_history
 from qraft_quant.features.layout import FIRST_RANK
 from qraft_quant.proof import prove_no_look_ahead, prove_start_independence
@@ -90,12 +91,13 @@ def test_neighbours_change_ranks_alone_on_real_bars(real):
 @pytest.mark.data
 def test_the_past_does_not_know_the_future_on_real_bars(real):
     bars, first_index = real
-    cut_offs = (WARM_UP_BARS, WARM_UP_BARS + 401, 2 * WARM_UP_BARS + 97)
+    cut_offs = (WARM_UP_BARS, 2 * WARM_UP_BARS + 97, 3 * WARM_UP_BARS - 50)
 
     proof = prove_no_look_ahead(_columns, bars, first_index=first_index, cut_offs=cut_offs, seed=5)
 
     assert proof.passed, proof.failed_columns
-    assert proof.n_checks == 3 * len(cut_offs) * len(FEATURE_NAMES)
+    # In 2021 the longest windows are whole in the last stretch only: 3 ways of corruption at 1 cut-off at least.
+    assert all(column.n_checks >= 3 for column in proof.columns)
 
 
 @pytest.mark.data

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 from numpy.lib.stride_tricks import sliding_window_view
+
 from qraft_quant.features import FEATURE_NAMES, FEATURES, WARM_UP_BARS, compute_history
 from qraft_quant.features.layout import LOG_MIN, RETURN_VARIANCE_MIN, VOLUME_VARIANCE_MIN, Factor
 
@@ -45,7 +46,9 @@ def reference(o, h, l, c, v):  # noqa: E741  the field's letters
     ret = {n: log_c - _lag(log_c, n) for n in (1, 3, 12, 48, 144, 288, 864, 2016)}
     gap = {n: log_c - _roll(log_c, n, np.mean) for n in (12, 48, 288, 2016)}
     variance = {n: _roll(r, n, np.var) for n in (12, 48, 288, 2016)}
-    std = {n: np.sqrt(np.where(x > RETURN_VARIANCE_MIN, x, np.where(np.isnan(x), np.nan, 0))) for n, x in variance.items()}
+    std = {
+        n: np.sqrt(np.where(x > RETURN_VARIANCE_MIN, x, np.where(np.isnan(x), np.nan, 0))) for n, x in variance.items()
+    }
     path = {n: _roll(np.abs(r), n, np.sum) for n in (14, 48, 288)}
     low, high = {n: _roll(log_l, n, np.min) for n in (48, 288)}, {n: _roll(log_h, n, np.max) for n in (48, 288)}
     volume = {n: _roll(v, n, np.sum) for n in (48, 288)}
@@ -116,13 +119,13 @@ def test_every_factor_agrees_with_its_formula():
 
 def test_float64_inside_agrees_to_1e_9():
     from qraft_quant.features.kernel import advance_kernel
-    from qraft_quant.features.state import new_state
+    from qraft_quant.features.state import Bars, new_state
 
-    bars = [np.ascontiguousarray(x) for x in walk()]
+    bars = walk()
     state = new_state(4, first_index=FIRST_INDEX)
     out = np.empty((N_BARS, 4, len(FEATURES)), np.float32)
 
-    advance_kernel()(state, *bars, 0, FIRST_INDEX, out)
+    advance_kernel()(state, Bars.of(*bars), 0, FIRST_INDEX, out)
 
     with np.errstate(all="ignore"):
         expected = reference(*bars)

@@ -2,8 +2,8 @@
 The feature contract as data: what each factor is, and the signature of the whole set.
 
 Symbols in the formulas: o h l c v of a bar; r = ln(c / c[-1]); mean, std, sum, max, min over the last n bars, the
-newest included; std is the population's. x[-k] = k bars ago. Where a divisor or a spread is below its threshold (layout.py)
-the factor is 0. A window with a missing bar in it gives NaN.
+newest included; std is the population's. x[-k] = k bars ago. Where a divisor or a spread is below its threshold
+(layout.py) the factor is 0. A window with a missing bar in it gives NaN.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from qraft_quant.features.catalog import FEATURES, WARM_UP_BARS
 from qraft_quant.features.kernel import Matrix, advance_kernel, rank_kernel
-from qraft_quant.features.state import new_state
+from qraft_quant.features.state import Bars, new_state
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -49,9 +49,8 @@ def compute_history(
     Returns:
         (n_bars, n_symbols, n_features), float32, columns as in FEATURE_NAMES. Memory beyond it: 350 kB a symbol.
     """
-    bars = [np.ascontiguousarray(values, dtype=np.float64) for values in (open, high, low, close, volume)]
-    n_bars, n_symbols = bars[0].shape
-    assert all(values.shape == (n_bars, n_symbols) for values in bars), [values.shape for values in bars]
+    bars = Bars.of(open, high, low, close, volume)
+    n_bars, n_symbols = bars.close.shape
     assert first_index >= 0, first_index
     out = np.empty((n_bars, n_symbols, len(FEATURES)), np.float32)
     n_parts = min(n_threads or len(os.sched_getaffinity(0)), max(1, n_bars // PART_BARS_MIN))
@@ -66,7 +65,7 @@ def compute_history(
     return out
 
 
-def _compute_part(bars: list[FloatArray], out: Matrix, *, first_index: int, start: int, end: int) -> None:
+def _compute_part(bars: Bars, out: Matrix, *, first_index: int, start: int, end: int) -> None:
     """
     Fill out[start:end], all symbols.
 
@@ -78,13 +77,12 @@ def _compute_part(bars: list[FloatArray], out: Matrix, *, first_index: int, star
     columns = _blocks(out.shape[1])
     states = [new_state(n, first_index=first_index + warm) for _, n in columns]
     for (column, _), state in zip(columns, states, strict=True):
-        advance(state, *(values[warm:start] for values in bars), column, first_index + warm, out[:0])
+        advance(state, bars.rows(warm, start), column, first_index + warm, out[:0])
     for row in range(start, end, CHUNK_BARS):
-        rows = slice(row, min(row + CHUNK_BARS, end))
-        chunk = [values[rows] for values in bars]
+        stop = min(row + CHUNK_BARS, end)
         for (column, _), state in zip(columns, states, strict=True):
-            advance(state, *chunk, column, first_index + row, out[rows])
-        rank(out[rows])
+            advance(state, bars.rows(row, stop), column, first_index + row, out[row:stop])
+        rank(out[row:stop])
 
 
 def _blocks(n_symbols: int) -> list[tuple[int, int]]:

@@ -3,7 +3,8 @@ The two compiled entry points, used by history and online alike: time series of 
 
 They are made inside functions that close over a digest of this package's sources. Numba's disk cache watches the file
 of the entry point alone, so an edit of rolling.py would otherwise run yesterday's machine code; what a function
-closes over is part of the cache key. """
+closes over is part of the cache key.
+"""
 
 from __future__ import annotations
 
@@ -28,14 +29,13 @@ from qraft_quant.features.layout import ANCHOR_BARS, FIRST_RANK, LONG_RING_BARS,
 from qraft_quant.features.ranks import write_ranks
 from qraft_quant.features.rolling import advance_extremes, advance_sums
 from qraft_quant.features.series import fill_series, take_bar
-from qraft_quant.features.state import Now, State
+from qraft_quant.features.state import Bars, Now, State
 
-Bars = npt.NDArray[np.float64]  # (n_bars, n_symbols)
 Matrix = npt.NDArray[np.float32]  # (n_bars, n_symbols, n_factors)
 RANK_LANES = 32
 NEVER = np.iinfo(np.int64).max
 LONGEST_WINDOW = max(feature.window for feature in FEATURES)
-AdvanceFn = Callable[[State, Bars, Bars, Bars, Bars, Bars, int, int, Matrix], None]
+AdvanceFn = Callable[[State, Bars, int, int, Matrix], None]
 RankFn = Callable[[Matrix], None]
 
 
@@ -103,17 +103,7 @@ def advance_kernel() -> AdvanceFn:
     version = sources_digest()
 
     @njit(cache=True, nogil=True, error_model="numpy")
-    def advance(
-        state: State,
-        o: Bars,
-        h: Bars,
-        l: Bars,  # noqa: E741  the field's letters
-        c: Bars,
-        v: Bars,
-        first_column: int,
-        index: int,
-        out: Matrix,
-    ) -> None:
+    def advance(state: State, bars: Bars, first_column: int, index: int, out: Matrix) -> None:
         """
         Take the rows of the bars one by one, for the columns first_column … first_column + n of the state.
 
@@ -121,16 +111,17 @@ def advance_kernel() -> AdvanceFn:
         it has no rows: then only the state moves on.
         """
         assert version != ""
-        for t in range(c.shape[0]):
+        for t in range(bars.close.shape[0]):
             at = index + t
             now = Now(at % LONG_RING_BARS, at % SHORT_RING_BARS, at % ANCHOR_BARS)
-            take_bar(state, o, h, l, c, v, t, first_column)
+            take_bar(state, bars, t, first_column)
             _remember(state, now)
             if out.shape[0] > 0:
                 _write_factors(state, now)
                 _emit(state, at, out, t, first_column)
 
-    return advance
+    kernel: AdvanceFn = advance
+    return kernel
 
 
 @cache
@@ -148,4 +139,5 @@ def rank_kernel() -> RankFn:
         for t in range(out.shape[0]):
             write_ranks(out[t], values, ranks)
 
-    return rank
+    kernel: RankFn = rank
+    return kernel

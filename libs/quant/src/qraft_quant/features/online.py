@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from qraft_quant.features.catalog import FEATURES
 from qraft_quant.features.kernel import advance_kernel, rank_kernel
-from qraft_quant.features.state import State, new_state
+from qraft_quant.features.state import Bars, State, new_state
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -48,14 +48,13 @@ class OnlineFeatures:
             open, high, low, close, volume: (n_bars, n_symbols) on the full grid, NaN where a bar is missing.
             first_index: grid index of row 0.
         """
-        bars = [np.ascontiguousarray(values, dtype=np.float64) for values in (open, high, low, close, volume)]
-        n_bars = len(bars[0])
-        assert all(values.shape == (n_bars, self._n_symbols) for values in bars), [v.shape for v in bars]
+        bars = Bars.of(open, high, low, close, volume)
+        assert bars.close.shape[1] == self._n_symbols, bars.close.shape
         assert first_index >= 0, first_index
         self._state = new_state(self._n_symbols, first_index=first_index)
         no_output = np.empty((0, self._n_symbols, len(FEATURES)), np.float32)
-        self._advance(self._state, *bars, 0, first_index, no_output)
-        self._next_index = first_index + n_bars
+        self._advance(self._state, bars, 0, first_index, no_output)
+        self._next_index = first_index + len(bars.close)
 
     def step(
         self,
@@ -82,12 +81,9 @@ class OnlineFeatures:
         if self._state is None or index != self._next_index:
             expected = "a warm-up first" if self._state is None else f"grid index {self._next_index}"
             raise ValueError(f"expected {expected}, received grid index {index}: warm up from stored bars")
-        bars = [
-            np.ascontiguousarray(values, dtype=np.float64).reshape(1, self._n_symbols)
-            for values in (open, high, low, close, volume)
-        ]
+        bars = Bars.of(*(values.reshape(1, self._n_symbols) for values in (open, high, low, close, volume)))
         out = np.empty((1, self._n_symbols, len(FEATURES)), np.float32)
-        self._advance(self._state, *bars, 0, index, out)
+        self._advance(self._state, bars, 0, index, out)
         self._rank(out)
         self._next_index = index + 1
         matrix: npt.NDArray[np.float32] = out[0]

@@ -13,7 +13,7 @@ Values = npt.NDArray[np.float32]
 
 
 @njit(**INNER)
-def _count_less(values: Values, x: np.float32) -> int:
+def _count_less(values: Values, x: np.float32) -> np.int32:
     n = np.int32(0)  # stays 32 bits wide by the casts: twice the lanes
     for s in range(values.size):
         n = np.int32(n + np.int32(values[s] < x))
@@ -21,7 +21,7 @@ def _count_less(values: Values, x: np.float32) -> int:
 
 
 @njit(**INNER)
-def _count_equal(values: Values, x: np.float32) -> int:
+def _count_equal(values: Values, x: np.float32) -> np.int32:
     n = np.int32(0)
     for s in range(values.size):
         n = np.int32(n + np.int32(values[s] == x))

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
 from numba import njit
 
 from qraft_quant.features.compiled import INNER, OUTER
 from qraft_quant.features.layout import LONG_RING_BARS, PRICE_MAX, PRICE_MIN, Long, Short
 from qraft_quant.features.logarithm import log
 from qraft_quant.features.rolling import slot_before
-from qraft_quant.features.state import Now, State
-
-Bars = npt.NDArray[np.float64]  # (n_bars, n_symbols)
+from qraft_quant.features.state import Bars, Now, State
 
 # Rows of State.bar.
 OPEN, HIGH, LOW, CLOSE, VOLUME, LOG_OPEN = range(6)
@@ -21,28 +17,26 @@ GARMAN_KLASS_BODY = 0.38629436111989061883
 
 
 @njit(**INNER)
-def is_valid_bar(o: float, h: float, l: float, c: float, v: float) -> bool:  # noqa: E741  the field's letters
+def is_valid_bar(open_: float, high: float, low: float, close: float, volume: float) -> bool:
     """
     Return whether a market can have made this row: finite positive prices, high and low around them, volume >= 0.
 
     Plain & of comparisons, no branches: NaN compares false.
     """
     return (
-        (l > PRICE_MIN) & (l <= o) & (l <= c) & (o <= h) & (c <= h) & (h < PRICE_MAX) & (v >= 0.0) & (v * h < PRICE_MAX)
+        (low > PRICE_MIN)
+        & (low <= open_)
+        & (low <= close)
+        & (open_ <= high)
+        & (close <= high)
+        & (high < PRICE_MAX)
+        & (volume >= 0.0)
+        & (volume * high < PRICE_MAX)
     )
 
 
 @njit(**INNER)
-def take_bar(
-    state: State,
-    o: Bars,
-    h: Bars,
-    l: Bars,
-    c: Bars,
-    v: Bars,
-    t: int,
-    first_column: int,  # noqa: E741  the field's letters
-) -> None:
+def take_bar(state: State, bars: Bars, t: int, first_column: int) -> None:
     """
     Copy row t of the bars into state.bar and count valid bars in a row.
 
@@ -50,12 +44,13 @@ def take_bar(
     takes nothing away when it leaves. `run` keeps its factors NaN meanwhile.
     """
     bar, run = state.bar, state.run
+    o, h, lo, c, v = bars.open, bars.high, bars.low, bars.close, bars.volume
     for s in range(run.size):
         at = first_column + s
-        valid = is_valid_bar(o[t, at], h[t, at], l[t, at], c[t, at], v[t, at])
+        valid = is_valid_bar(o[t, at], h[t, at], lo[t, at], c[t, at], v[t, at])
         bar[OPEN, s] = o[t, at] if valid else 1.0
         bar[HIGH, s] = h[t, at] if valid else 1.0
-        bar[LOW, s] = l[t, at] if valid else 1.0
+        bar[LOW, s] = lo[t, at] if valid else 1.0
         bar[CLOSE, s] = c[t, at] if valid else 1.0
         bar[VOLUME, s] = v[t, at] if valid else 0.0
         run[s] = run[s] + 1 if valid else 0

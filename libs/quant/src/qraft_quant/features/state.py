@@ -1,4 +1,4 @@
-"""The whole memory of the feature engine for a block of symbols: plain arrays, one row a series, one column a symbol."""
+"""The memory of the feature engine for a block of symbols: plain arrays, a row for a series, a column for a symbol."""
 
 from __future__ import annotations
 
@@ -24,6 +24,27 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 
+class Bars(NamedTuple):
+    """Bars as compiled code takes them: (n_bars, n_symbols) each, float64, C order, NaN where one is missing."""
+
+    open: FloatArray
+    high: FloatArray
+    low: FloatArray
+    close: FloatArray
+    volume: FloatArray
+
+    @classmethod
+    def of(cls, *arrays: npt.ArrayLike) -> Bars:
+        """Return the five arrays in that form; they are not copied where they have it already."""
+        bars = cls(*(np.ascontiguousarray(values, dtype=np.float64) for values in arrays))
+        assert all(values.ndim == 2 and values.shape == bars.close.shape for values in bars), [v.shape for v in bars]
+        return bars
+
+    def rows(self, start: int, end: int) -> Bars:
+        """Return the bars in [start, end), not copied."""
+        return Bars(*(values[start:end] for values in self))
+
+
 class Now(NamedTuple):
     """Where the newest bar stands: its slot in each ring, and its place between anchors. Computed once a bar."""
 
@@ -37,8 +58,8 @@ class State(NamedTuple):
     What the engine remembers; n = symbols of the block.
 
     long, short: (series, ring bars, n), bar i in slot i % ring bars. long_sums, short_sums: (sums, n).
-    run: (n,), valid bars in a row up to the newest. bar: (6, n), scratch for the newest bar. factors: (factors, n)
-    and extremes: (4, n), scratch. long_table, short_table: see layout.sum_table. need, settle: (factors,), see `new_state`.
+    run: (n,), valid bars in a row up to the newest. bar: (6, n), factors: (factors, n) and extremes: (4, n) hold the
+    newest bar alone. long_table, short_table: see layout.sum_table. need, settle: (factors,), see `new_state`.
     """
 
     long: FloatArray
