@@ -1,14 +1,12 @@
 """
 Offline and online speed of the feature engine, as ratios measured in one run.
 
-Run: python tests/bench/features.py [--symbols 50] [--bars 100000]. The pandas and polars versions compute the same
-factors with those libraries' own vectorized calls, and their values are compared with the engine's before any ratio
-is printed.
+Run: `python tests/bench/features.py`. The pandas and polars versions compute the same factors with those libraries'
+own vectorized calls, and their values are compared with the engine's before any ratio is printed.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import time
 from collections.abc import Callable
@@ -209,7 +207,7 @@ def bench_offline(*, n_bars: int, n_symbols: int) -> None:
         print(f"  {name:7s} {duration:7.2f} s  {n_values / duration / 1e6:7.1f} M values/s  qraft is {ratio:5.1f} x")
 
 
-def bench_online(*, n_symbols: int = 500, n_steps: int = 3 * 288) -> None:
+def bench_online(*, n_symbols: int, n_steps: int) -> None:
     """Print the distribution of one step; three times around all anchors, on one thread."""
     bars = random_bars(n_bars=WARM_UP_BARS + n_steps, n_symbols=n_symbols)
     online = OnlineFeatures(n_symbols)
@@ -226,13 +224,9 @@ def bench_online(*, n_symbols: int = 500, n_steps: int = 3 * 288) -> None:
 
 
 def main() -> None:
-    """Run both."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--symbols", type=int, default=50)
-    parser.add_argument("--bars", type=int, default=100_000)
-    arguments = parser.parse_args()
-    bench_online()
-    bench_offline(n_bars=arguments.bars, n_symbols=arguments.symbols)
+    """Print both figures at the sizes that they are stated for."""
+    bench_online(n_symbols=500, n_steps=3 * 288)
+    bench_offline(n_bars=100_000, n_symbols=50)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The service as a process on real servers: killed with SIGKILL again and again, it trades as if nothing had happened."""
+"""The service as a process on real servers: killed with SIGKILL again and again, it trades as if undisturbed."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from tests.svc_features.market import FIRST, N_HISTORY, make_batches, make_marke
 from qraft_contracts.outcomes import Malformed, Refused
 from qraft_quant.features import compute_history
 from qraft_store.bars.memory import MemoryBarStore
-from svc_features.domain.grid import grid_index, usable_rows
+from svc_features.domain.grid import grid_index
 from svc_features.usecases import ComputeFeatures
 
 
@@ -34,11 +34,12 @@ def test_steps_give_the_bits_of_the_history_also_after_a_restart(market):
         if i == N_HISTORY + 9:
             service = _compute(store)  # killed and started again
 
+        is_warm_up = service.needs_warm_up(bars[i])
         computed = service(bars[i])
         store.append([bars[i]])
 
         assert computed.batch.values.tobytes() == whole[i].tobytes()
-        assert computed.is_warmed_up == (i in (N_HISTORY, N_HISTORY + 9))
+        assert is_warm_up == (i in (N_HISTORY, N_HISTORY + 9))
 
 
 def test_gap_in_the_grid_warms_up_again_and_shows_as_missing(market):
@@ -49,9 +50,9 @@ def test_gap_in_the_grid_warms_up_again_and_shows_as_missing(market):
     service(bars[N_HISTORY])
     store.append([bars[N_HISTORY]])
 
+    assert service.needs_warm_up(bars[N_HISTORY + 3])
     after_gap = service(bars[N_HISTORY + 3])
 
-    assert after_gap.is_warmed_up
     assert np.isnan(after_gap.batch.values).any()
 
 
@@ -64,7 +65,7 @@ def test_unusable_row_is_missing_and_the_other_symbols_go_on(market):
 
     computed = _compute(store)(replace(bars[N_HISTORY], close=close))
 
-    assert computed.n_unusable == 1
+    assert computed.refused == ("BBB",)
     assert np.isnan(computed.batch.values[1]).all()
     own = ~np.isnan(computed.batch.values[0])
     assert own.any()
@@ -108,20 +109,3 @@ def test_more_symbols_than_allowed_is_malformed(market):
 
     with pytest.raises(Malformed, match="too_many_symbols"):
         ComputeFeatures("crypto", "5m", MemoryBarStore(), 2)(bars[0])
-
-
-@pytest.mark.parametrize(
-    ("row", "usable"),
-    [
-        ((10.0, 11.0, 9.0, 10.5, 3.0), True),
-        ((10.0, 11.0, 9.0, 10.5, 0.0), True),
-        ((10.0, 10.2, 9.0, 10.5, 3.0), False),
-        ((10.0, 11.0, 10.1, 10.5, 3.0), False),
-        ((0.0, 11.0, 0.0, 10.5, 3.0), False),
-        ((10.0, np.inf, 9.0, 10.5, 3.0), False),
-        ((10.0, 11.0, 9.0, 10.5, -1.0), False),
-        ((10.0, 11.0, 9.0, np.nan, 3.0), False),
-    ],
-)
-def test_row_is_usable_only_if_a_market_can_have_made_it(row, usable):
-    assert usable_rows(*(np.array([value]) for value in row))[0] == usable

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime
 from time import perf_counter
+from typing import Final
 
 from qraft_bus.last import last_readable
 from qraft_bus.port import Bus, Delivery, OutMessage, Subscription
@@ -16,6 +18,9 @@ from qraft_frames.features import decode_features, encode_features
 from qraft_telemetry import logs, metrics
 from svc_features.usecases import ComputeFeatures
 
+SERVICE: Final = "svc_features"
+_REFUSED_NAMED_MAX: Final = 3  # symbols named in one log line
+
 
 class BarsHandler:
     """Turn every first revision of a closed bar into one features message."""
@@ -25,6 +30,8 @@ class BarsHandler:
         self._compute = compute
         self._last_as_of: datetime | None = None
         self._is_resumed = False
+        # Computed and not yet known to be stored: a bar that is tried again is not computed again.
+        self._unstored: OutMessage | None = None
 
     def subscription(self) -> Subscription:
         """Return the durable on this interval's bars."""
@@ -39,30 +46,39 @@ class BarsHandler:
             Transient: if the features could not be stored.
         """
         bar = decode_bars(delivery.data)
+        is_warm_up = self._compute.needs_warm_up(bar)
         await self._resume()
-        if bar.revision == 0 and self._last_as_of is not None and bar.closed_at <= self._last_as_of:
-            metrics.MESSAGES_REFUSED.labels("features", "already_computed").inc()
+        if self._last_as_of is not None and bar.closed_at <= self._last_as_of:
+            metrics.MESSAGES_REFUSED.labels(SERVICE, "already_computed").inc()
             return  # delivered again, or older than what is computed: its features never change
+        if self._unstored is None or self._unstored.as_of != bar.closed_at:
+            if is_warm_up:
+                # In a thread: the loop keeps the message alive on the bus meanwhile.
+                await asyncio.to_thread(self._compute.warm_up, bar)
+                logs.get().info("features.warmed_up", as_of=format_instant(bar.closed_at))
+            self._unstored = self._message(bar, delivery)
+        await self._bus.publish(self._unstored)
+        self._unstored = None
+        self._last_as_of = bar.closed_at
+
+    def _message(self, bar: BarBatch, cause: Delivery) -> OutMessage:
         started_s = perf_counter()
         computed = self._compute(bar)
         metrics.STAGE_SECONDS.labels("features").observe(perf_counter() - started_s)
-        await self._bus.publish(self._message(bar, encode_features(computed.batch), delivery))
-        self._last_as_of = bar.closed_at
-        if computed.n_unusable:
-            metrics.MESSAGES_REFUSED.labels("features", "unusable_bar").inc(computed.n_unusable)
+        as_of = format_instant(bar.closed_at)
+        if computed.refused:
+            metrics.MESSAGES_REFUSED.labels(SERVICE, "unusable_bar").inc(len(computed.refused))
         logs.get().info(
-            "features.published",
-            as_of=format_instant(bar.closed_at),
+            "features.computed",
+            as_of=as_of,
             n_symbols=len(computed.batch.symbols),
-            n_unusable=computed.n_unusable,
-            is_warmed_up=computed.is_warmed_up,
+            n_refused=len(computed.refused),
+            refused=list(computed.refused[:_REFUSED_NAMED_MAX]),
         )
-
-    def _message(self, bar: BarBatch, data: bytes, cause: Delivery) -> OutMessage:
         return OutMessage(
             subject=FEATURES_READY,
-            data=data,
-            message_id=features_id(bar.market, format_instant(bar.closed_at)),
+            data=encode_features(computed.batch),
+            message_id=features_id(bar.market, as_of),
             schema=FEATURES_SCHEMA,
             as_of=bar.closed_at,
             origin=bar.origin,

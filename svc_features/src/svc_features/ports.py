@@ -35,7 +35,13 @@ class StoredBars(Protocol):
     """The part of a bar store that a warm-up needs."""
 
     def read(
-        self, *, market: str, interval: str, symbols: Sequence[str] | None, start: datetime, end: datetime,
+        self,
+        *,
+        market: str,
+        interval: str,
+        symbols: Sequence[str] | None,
+        start: datetime,
+        end: datetime,
         as_of: datetime | None = None,
     ) -> History | None:
         """Return the bars with start < closed_at <= end known by as_of, or None when there are none."""

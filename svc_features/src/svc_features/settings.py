@@ -11,5 +11,5 @@ class FeaturesSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="QRAFT_FEATURES_", frozen=True, extra="ignore")
 
-    # State is about 300 kB a symbol; more symbols than this in a market are taken for a fault of the source.
+    # State is about 80 kB a symbol; more symbols than this in a market are taken for a fault of the source.
     n_symbols_max: int = Field(default=5_000, ge=1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ from qraft_contracts.subjects import INTERVAL_SECONDS
 from qraft_frames.bars import BarBatch
 from qraft_frames.features import FeatureBatch
 from qraft_quant.features import FEATURE_NAMES, WARM_UP_BARS, OnlineFeatures, feature_signature
-from svc_features.domain.grid import FloatArray, grid_index, usable_rows
+from svc_features.domain.grid import FloatArray, grid_index
 from svc_features.ports import History, StoredBars
 
 _VALUES = ("open", "high", "low", "close", "volume")
@@ -21,11 +21,10 @@ _VALUES = ("open", "high", "low", "close", "volume")
 
 @dataclass(frozen=True, slots=True)
 class Computed:
-    """The features of a bar. n_unusable: rows refused as bars. is_warmed_up: the state was made from stored bars."""
+    """The features of a bar. refused: symbols whose row was no bar; they have a row of NaN."""
 
     batch: FeatureBatch
-    n_unusable: int
-    is_warmed_up: bool
+    refused: tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -33,9 +32,9 @@ class ComputeFeatures:
     """
     Fold closed bars into feature matrices.
 
-    The state is rebuilt from the store on the first bar, after a gap in the grid, and when a symbol appears that was
-    not there before; a symbol that is missing in a bar keeps its place as a missing bar. Since the engine gives the
-    same bits from any start, none of this changes a value.
+    Before the first bar, after a gap in the grid and when a symbol appears that was not there before, the state has to
+    be made anew from stored bars: always from the WARM_UP_BARS grid steps before the bar, what the store lacks being
+    missing bars. So what comes out for a bar depends on these bars alone, never on when this process started.
     """
 
     market: str
@@ -47,28 +46,54 @@ class ComputeFeatures:
     _engine: OnlineFeatures | None = None
     _next_index: int = -1
 
-    def __call__(self, bar: BarBatch) -> Computed:
+    def needs_warm_up(self, bar: BarBatch) -> bool:
         """
-        Return the features as of the bar's end; row t uses bars up to t only.
+        Return whether `warm_up` has to come before this bar.
 
         Raises:
             Refused: if the bar is of another market or interval, or is a revision.
             Malformed: if it does not end on the grid or holds too many symbols.
         """
         self._check(bar)
-        try:
-            index = grid_index(bar.closed_at, interval_s=INTERVAL_SECONDS[self.interval])
-        except ValueError as error:
-            raise Malformed("off_grid", str(error)) from error
-        is_known = self._places.keys() >= set(bar.symbols)
-        is_warm_up = self._engine is None or index != self._next_index or not is_known
-        if is_warm_up:
-            self._warm_up(bar, index)
+        return self._index(bar) != self._next_index or not self._places.keys() >= set(bar.symbols)
+
+    def warm_up(self, bar: BarBatch) -> None:
+        """Make the state anew from the bars before this one. Reads the store: seconds for hundreds of symbols."""
+        step = timedelta(seconds=INTERVAL_SECONDS[self.interval])
+        end = bar.closed_at - step
+        history = self.store.read(
+            market=self.market,
+            interval=self.interval,
+            symbols=None,
+            start=end - WARM_UP_BARS * step,
+            end=end,
+            as_of=end,
+        )
+        symbols = tuple(sorted({*bar.symbols, *(history.symbols if history is not None else ())}))
+        engine = OnlineFeatures(len(symbols))
+        first_index = self._index(bar) - WARM_UP_BARS
+        open_, high, low, close, volume = (_columns_of(history, symbols, name) for name in _VALUES)
+        engine.warm_up(open_, high, low, close, volume, first_index)
+        self._engine, self._symbols = engine, symbols
+        self._places = {symbol: place for place, symbol in enumerate(symbols)}
+        self._next_index = self._index(bar)
+
+    def __call__(self, bar: BarBatch) -> Computed:
+        """
+        Return the features as of the bar's end, from bars up to it only; warms up first where that was not done.
+
+        Raises:
+            Refused, Malformed: as `needs_warm_up`.
+        """
+        if self.needs_warm_up(bar):
+            self.warm_up(bar)
         assert self._engine is not None
-        (open_, high, low, close, volume), n_unusable = self._columns(bar)
-        values = self._engine.step(open_, high, low, close, volume, index)
-        self._next_index = index + 1
-        return Computed(self._batch(bar, values), n_unusable, is_warm_up)
+        open_, high, low, close, volume = (self._row(bar, getattr(bar, name)) for name in _VALUES)
+        values = self._engine.step(open_, high, low, close, volume, self._next_index)
+        self._next_index += 1
+        is_valid = self._engine.is_valid
+        refused = tuple(symbol for symbol in sorted(bar.symbols) if not is_valid[self._places[symbol]])
+        return Computed(self._batch(bar, values), refused)
 
     def _check(self, bar: BarBatch) -> None:
         if (bar.market, bar.interval) != (self.market, self.interval):
@@ -79,46 +104,16 @@ class ComputeFeatures:
         if len(bar.symbols) > self.n_symbols_max:
             raise Malformed("too_many_symbols", f"expected at most {self.n_symbols_max}, received {len(bar.symbols)}")
 
-    def _warm_up(self, bar: BarBatch, index: int) -> None:
-        interval = timedelta(seconds=INTERVAL_SECONDS[self.interval])
-        history = self._read(bar.closed_at - (WARM_UP_BARS + 1) * interval, bar.closed_at - interval)
-        known = history.symbols if history is not None else ()
-        self._symbols = tuple(sorted({*known, *bar.symbols}))
-        self._places = {symbol: place for place, symbol in enumerate(self._symbols)}
-        self._engine = OnlineFeatures(len(self._symbols))
-        first_index = index - WARM_UP_BARS
-        open_, high, low, close, volume = self._history_arrays(history, first_index=first_index)
-        self._engine.warm_up(open_, high, low, close, volume, first_index)
+    def _index(self, bar: BarBatch) -> int:
+        try:
+            return grid_index(bar.closed_at, interval_s=INTERVAL_SECONDS[self.interval])
+        except ValueError as error:
+            raise Malformed("off_grid", str(error)) from error
 
-    def _read(self, start: datetime, end: datetime) -> History | None:
-        return self.store.read(
-            market=self.market, interval=self.interval, symbols=None, start=start, end=end, as_of=end
-        )
-
-    def _history_arrays(self, history: History | None, *, first_index: int) -> list[FloatArray]:
-        """Return the five value arrays on the whole warm-up grid, unusable rows as missing."""
-        arrays = [np.full((WARM_UP_BARS, len(self._symbols)), np.nan) for _ in _VALUES]
-        if history is None:
-            return arrays
-        seconds = history.closed_at.astype("datetime64[s]").astype(np.int64)
-        rows = seconds // INTERVAL_SECONDS[self.interval] - first_index
-        columns = np.array([self._places[symbol] for symbol in history.symbols])
-        values = [getattr(history, name) for name in _VALUES]
-        usable = usable_rows(*values)
-        for array, stored in zip(arrays, values, strict=True):
-            array[np.ix_(rows, columns)] = np.where(usable, stored, np.nan)
-        return arrays
-
-    def _columns(self, bar: BarBatch) -> tuple[list[FloatArray], int]:
-        places = [self._places[symbol] for symbol in bar.symbols]
-        values = [getattr(bar, name) for name in _VALUES]
-        usable = usable_rows(*values)
-        columns = []
-        for given in values:
-            column = np.full(len(self._symbols), np.nan)
-            column[places] = np.where(usable, given, np.nan)
-            columns.append(column)
-        return columns, int(np.count_nonzero(~usable))
+    def _row(self, bar: BarBatch, values: FloatArray) -> FloatArray:
+        row = np.full(len(self._symbols), np.nan)
+        row[[self._places[symbol] for symbol in bar.symbols]] = values
+        return row
 
     def _batch(self, bar: BarBatch, values: npt.NDArray[np.float32]) -> FeatureBatch:
         # Only the symbols of this bar have a row: what else the state knows depends on when it was warmed up.
@@ -133,3 +128,16 @@ class ComputeFeatures:
             symbols=symbols,
             values=values[[self._places[symbol] for symbol in symbols]],
         )
+
+
+def _columns_of(history: History | None, symbols: tuple[str, ...], name: str) -> FloatArray:
+    """Return one value of the warm-up bars, (WARM_UP_BARS, n_symbols); symbols that the store lacks are NaN."""
+    if history is None:
+        return np.full((WARM_UP_BARS, len(symbols)), np.nan)
+    values: FloatArray = getattr(history, name)
+    assert values.shape == (WARM_UP_BARS, len(history.symbols)), f"expected every grid step, received {values.shape}"
+    if history.symbols == symbols:
+        return values
+    columns = np.full((WARM_UP_BARS, len(symbols)), np.nan)
+    columns[:, [symbols.index(symbol) for symbol in history.symbols]] = values
+    return columns

@@ -6,11 +6,12 @@ import asyncio
 import json
 import sys
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from qraft_bus.nats import NatsBus
 from qraft_bus.settings import BusSettings
 from qraft_bus.streams import stream_of
+from qraft_contracts.origin import Origin
 from qraft_contracts.outcomes import Outcome
 from qraft_contracts.subjects import bars_subject
 from qraft_contracts.times import format_instant
@@ -146,16 +147,29 @@ def load(common: CommonSettings, settings: IngestSettings, *, until: datetime | 
         bus = NatsBus(common.nats_url, name=NAME, settings=BusSettings())  # never started: loading sends nothing
         job = build(common, settings, source=source, store=lake, bus=bus, clock=clock, on_progress=_print_progress)
         try:
-            done = await job.load(until=until or settings.replay_from)
+            done = await job.load(until=until or settings.replay_from or _simulated_until(source, settings))
             stored = job.publisher.line.stored_until
             closed_at = format_instant(stored) if stored else None
-            _print("ingest.loaded", closed_at=closed_at, n_bars=done.n_bars if done else 0)
+            _print(
+                "ingest.loaded",
+                closed_at=closed_at,
+                n_bars=done.n_bars if done else 0,
+                origin=source.origin.value,
+                source=source.description,
+            )
         finally:
             await source.close()
             lake.close()
 
     asyncio.run(run())
     return 0
+
+
+def _simulated_until(source: BarSource, settings: IngestSettings) -> datetime | None:
+    """Return where the simulator's history ends, so that days are left to play; None for every other source."""
+    if source.origin is not Origin.SIMULATED or source.last_closed_at is None:
+        return None
+    return source.last_closed_at - timedelta(days=settings.simulated_replay_days)
 
 
 def _progress_fields(progress: LoadProgress) -> dict[str, object]:

@@ -33,6 +33,7 @@ class IngestSettings(BaseSettings):
     history_days: int = Field(default=30, ge=1)  # an exchange's backfill into an empty lake
     seed: int = 7  # of the simulator
     simulated_days: int = Field(default=270, ge=1)
+    simulated_replay_days: int = Field(default=29, ge=0)  # of them, left out of the history and played
 
     @field_validator("symbols", mode="before")
     @classmethod

@@ -47,7 +47,10 @@ def test_arrow_features_become_named_columns():
 
 
 def test_signals_become_a_row_a_symbol_and_an_empty_message_tells_why():
-    full = b'{"horizon":"1h","as_of":"t","rows":[{"symbol":"AAA","expected_return":0.1}],"refused":[{"symbol":"B","reason":"nan_input"}]}'
+    full = (
+        b'{"horizon":"1h","as_of":"t","rows":[{"symbol":"AAA","expected_return":0.1}],'
+        b'"refused":[{"symbol":"B","reason":"nan_input"}]}'
+    )
     empty = b'{"horizon":"1h","as_of":"t","rows":[],"reason":"no_active_model"}'
 
     assert [row["symbol"] for row in decode_rows(_message("signals.1h", full, "signals/1"))] == ["AAA", "B"]

@@ -257,7 +257,8 @@ class NatsBus:
 
     async def _on_disconnected(self) -> None:
         metrics.BUS_CONNECTED.set(0)
-        logs.get().warning("bus.disconnected", draining=self._is_draining)
+        if not self._is_draining:
+            logs.get().warning("bus.disconnected")
 
     async def _on_reconnected(self) -> None:
         logs.get().info("bus.reconnected")

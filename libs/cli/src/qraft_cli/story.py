@@ -88,7 +88,9 @@ async def prepare(stack: LocalStack, progress: Progress) -> str:
         ServerFailed: if a job fails; the message names its log.
     """
     await stack.start_servers()
-    await run_job(stack, "svc_ingest", ("load",), progress)
+    loaded = await run_job(stack, "svc_ingest", ("load",), progress)
+    stack.origin = str(loaded.get("origin", stack.origin))
+    stack.write_state()
     async with open_registry() as session:
         active = await session.registry.active()
     if active:
@@ -142,7 +144,7 @@ async def run_job(stack: LocalStack, module: str, arguments: tuple[str, ...], pr
     Run `python -m module arguments` to its end, showing the JSON progress lines of its standard output.
 
     Returns:
-        The last line that was a result (`event` ending in `.finished`), or {}.
+        The last line that was a result (`event` ending in `.finished` or `.loaded`), or {}.
 
     Raises:
         ServerFailed: if the job exits with a failure.
@@ -157,7 +159,7 @@ async def run_job(stack: LocalStack, module: str, arguments: tuple[str, ...], pr
             event = _parse(line)
             if event.get("event", "").endswith(".progress"):
                 progress(module, *_steps(event))
-            elif event.get("event", "").endswith(".finished"):
+            elif event.get("event", "").endswith((".finished", ".loaded")):
                 result = event
         code = await process.wait()
     except asyncio.CancelledError:

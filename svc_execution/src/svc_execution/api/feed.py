@@ -40,6 +40,7 @@ class DeskFeed:
         # Traces of decisions whose orders are not yet on the stream, oldest first.
         self._unpublished: dict[datetime, list[tuple[str, int]]] = {}
         self.latency = LatencyLog()
+        self._started_ns = self._now_ns()
 
     def bar_traded(self, state: State, record: BarRecord) -> None:
         """Take note of a marked bar."""
@@ -67,6 +68,8 @@ class DeskFeed:
                 equity=account.equity,
             )
         hops = headers.parse_hops(cause.get(headers.HOPS))
+        if hops and hops[0][1] < self._started_ns:
+            return  # it waited while we were down: that says nothing of the line's speed
         if hops and record.orders:
             self._unpublished[record.as_of] = hops
             if len(self._unpublished) > _N_UNPUBLISHED_MAX:

@@ -22,20 +22,3 @@ def grid_index(closed_at: datetime, *, interval_s: int) -> int:
     if index * interval_s != seconds:
         raise ValueError(f"expected a bar that ends on the grid of {interval_s} s, received {closed_at.isoformat()}")
     return index
-
-
-def usable_rows(open_: FloatArray, high: FloatArray, low: FloatArray, close: FloatArray, volume: FloatArray) -> (
-    npt.NDArray[np.bool_]
-):  # fmt: skip
-    """
-    Return which rows are bars that a market can have made.
-
-    Args:
-        open_, high, low, close, volume: any equal shape. NaN and infinity are never usable.
-    """
-    prices = (open_, high, low, close)
-    is_finite = np.isfinite(volume) & (volume >= 0)
-    for price in prices:
-        is_finite &= np.isfinite(price) & (price > 0)
-    with np.errstate(invalid="ignore"):
-        return is_finite & (high >= np.maximum(open_, close)) & (low <= np.minimum(open_, close))

@@ -54,6 +54,7 @@ async def _run(speed: float, profile: str, view: bool, until_order: bool) -> Non
 async def _work(stack: LocalStack, view: bool, until_order: bool) -> None:
     with progress_bars() as show:
         sentence = await story.prepare(stack, show)
+    OUT.print(f"bars: {origin_badge(stack.origin)}")
     OUT.print(sentence)
     await story.start_services(stack)
     OUT.print(f"paper desk: [bold]{stack.desk_url}[/]   (Ctrl-C stops everything)")

@@ -2,7 +2,7 @@
 
 from qraft_quant.features.catalog import FEATURE_NAMES, FEATURES, WARM_UP_BARS, Feature, feature_signature
 from qraft_quant.features.history import compute_history
-from qraft_quant.features.online import OnlineFeatures
+from qraft_quant.features.online import OnlineFeatures, compile_engine
 
 __all__ = [
     "FEATURES",
@@ -10,6 +10,7 @@ __all__ = [
     "WARM_UP_BARS",
     "Feature",
     "OnlineFeatures",
+    "compile_engine",
     "compute_history",
     "feature_signature",
 ]

@@ -47,7 +47,8 @@ def compute_history(
         n_threads: None = one for each processor that this process may use.
 
     Returns:
-        (n_bars, n_symbols, n_features), float32, columns as in FEATURE_NAMES. Memory beyond it: 350 kB a symbol.
+        (n_bars, n_symbols, n_features), float32, columns as in FEATURE_NAMES. Memory beyond it: 80 kB a symbol
+        and thread.
     """
     bars = Bars.of(open, high, low, close, volume)
     n_bars, n_symbols = bars.close.shape

@@ -12,6 +12,13 @@ from qraft_quant.features.state import Bars, State, new_state
 FloatArray = npt.NDArray[np.float64]
 
 
+def compile_engine() -> None:
+    """Compile the engine, or load it from numba's disk cache: about 10 s of one core once, then below a second."""
+    online, row, history = OnlineFeatures(1), np.ones(1), np.ones((1, 1))
+    online.warm_up(history, history, history, history, history, 0)
+    online.step(row, row, row, row, row, index=1)
+
+
 class OnlineFeatures:
     """
     Feature state of a fixed set of symbols, moved on bar by bar by the code that computes histories.
