@@ -1,8 +1,10 @@
 """Rules of the house that no linter knows."""
 
+import ast
 import importlib
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -42,14 +44,20 @@ def test_service_has_the_rooms_of_the_house(service):
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_package_declares_what_it_imports_of_ours(package):
+def test_package_declares_what_it_imports(package):
     project = tomllib.loads((PACKAGES[package] / "pyproject.toml").read_text())["project"]
     declared = {re.split(r"[<>=\[]", name)[0].replace("-", "_") for name in project["dependencies"]}
+    distributions = {"nats": "nats_py", "yoyo": "yoyo_migrations"}
     imported = set()
     for path in (PACKAGES[package] / "src").rglob("*.py"):
-        imported |= set(re.findall(r"^\s*(?:from|import) (qraft_\w+)", path.read_text(), re.M))
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                imported.add(node.module.split(".")[0])
+    foreign = {distributions.get(name, name) for name in imported - sys.stdlib_module_names - {package}}
 
-    assert imported - {package} <= declared
+    assert foreign <= declared
 
 
 @pytest.mark.parametrize("package", PACKAGES)

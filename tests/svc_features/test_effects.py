@@ -301,7 +301,7 @@ async def test_the_whole_way_over_the_bus(line):
             batch.closed_at,
             batch.origin,
             "snapshot-1",
-        )  # fmt: skip
+        )
     )
     while await line.bus.lag("BARS", "features"):
         pass

@@ -50,7 +50,13 @@ def test_load_prints_progress_as_json_lines_and_writes_the_report(tmp_path: Path
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 0, done.stderr
     assert lines[0]["event"] == "ingest.progress" and lines[0]["done_frac"] == 1.0 and lines[0]["n_bars"] == 500
-    assert lines[-1] == {"event": "ingest.loaded", "closed_at": format_instant(at(499)), "n_bars": 500}
+    assert lines[-1] == {
+        "event": "ingest.loaded",
+        "closed_at": format_instant(at(499)),
+        "n_bars": 500,
+        "origin": "replay",
+        "source": "files dataset",
+    }
     report = json.loads((tmp_path / "home/reports/ingest/load.crypto.5m.json").read_text())
     assert report["origin"] == "replay" and report["symbols"]["ETHUSDT"]["gap"] == 4
     assert '"source": "files dataset"' in done.stderr

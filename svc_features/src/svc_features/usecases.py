@@ -20,6 +20,16 @@ _VALUES = ("open", "high", "low", "close", "volume")
 
 
 @dataclass(frozen=True, slots=True)
+class _Layout:
+    """Where the symbols of a message stand in the state. Messages name the same symbols for days: kept, not redone."""
+
+    given: tuple[str, ...]
+    places: npt.NDArray[np.intp]  # of the symbols as given
+    ordered: tuple[str, ...]
+    ordered_places: npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True)
 class Computed:
     """The features of a bar. refused: symbols whose row was no bar; they have a row of NaN."""
 
@@ -44,6 +54,7 @@ class ComputeFeatures:
     _symbols: tuple[str, ...] = ()
     _places: dict[str, int] = field(default_factory=dict)
     _engine: OnlineFeatures | None = None
+    _layout: _Layout | None = None
     _next_index: int = -1
 
     def needs_warm_up(self, bar: BarBatch) -> bool:
@@ -55,7 +66,10 @@ class ComputeFeatures:
             Malformed: if it does not end on the grid or holds too many symbols.
         """
         self._check(bar)
-        return self._index(bar) != self._next_index or not self._places.keys() >= set(bar.symbols)
+        if self._index(bar) != self._next_index:
+            return True
+        is_known = self._layout is not None and self._layout.given == bar.symbols
+        return not is_known and not self._places.keys() >= set(bar.symbols)
 
     def warm_up(self, bar: BarBatch) -> None:
         """Make the state anew from the bars before this one. Reads the store: seconds for hundreds of symbols."""
@@ -77,6 +91,7 @@ class ComputeFeatures:
         self._engine, self._symbols = engine, symbols
         self._places = {symbol: place for place, symbol in enumerate(symbols)}
         self._next_index = self._index(bar)
+        self._layout = None
 
     def __call__(self, bar: BarBatch) -> Computed:
         """
@@ -88,12 +103,13 @@ class ComputeFeatures:
         if self.needs_warm_up(bar):
             self.warm_up(bar)
         assert self._engine is not None
-        open_, high, low, close, volume = (self._row(bar, getattr(bar, name)) for name in _VALUES)
+        layout = self._layout_of(bar)
+        open_, high, low, close, volume = (self._row(layout, getattr(bar, name)) for name in _VALUES)
         values = self._engine.step(open_, high, low, close, volume, self._next_index)
         self._next_index += 1
-        is_valid = self._engine.is_valid
-        refused = tuple(symbol for symbol in sorted(bar.symbols) if not is_valid[self._places[symbol]])
-        return Computed(self._batch(bar, values), refused)
+        refused_at = np.flatnonzero(~self._engine.is_valid[layout.ordered_places])
+        refused = tuple(layout.ordered[i] for i in refused_at)
+        return Computed(self._batch(bar, layout, values), refused)
 
     def _check(self, bar: BarBatch) -> None:
         if (bar.market, bar.interval) != (self.market, self.interval):
@@ -110,14 +126,23 @@ class ComputeFeatures:
         except ValueError as error:
             raise Malformed("off_grid", str(error)) from error
 
-    def _row(self, bar: BarBatch, values: FloatArray) -> FloatArray:
+    def _layout_of(self, bar: BarBatch) -> _Layout:
+        if self._layout is None or self._layout.given != bar.symbols:
+            ordered = tuple(sorted(bar.symbols))
+            places, ordered_places = (
+                np.array([self._places[symbol] for symbol in symbols], dtype=np.intp)
+                for symbols in (bar.symbols, ordered)
+            )
+            self._layout = _Layout(bar.symbols, places, ordered, ordered_places)
+        return self._layout
+
+    def _row(self, layout: _Layout, values: FloatArray) -> FloatArray:
         row = np.full(len(self._symbols), np.nan)
-        row[[self._places[symbol] for symbol in bar.symbols]] = values
+        row[layout.places] = values
         return row
 
-    def _batch(self, bar: BarBatch, values: npt.NDArray[np.float32]) -> FeatureBatch:
+    def _batch(self, bar: BarBatch, layout: _Layout, values: npt.NDArray[np.float32]) -> FeatureBatch:
         # Only the symbols of this bar have a row: what else the state knows depends on when it was warmed up.
-        symbols = tuple(sorted(bar.symbols))
         return FeatureBatch(
             market=self.market,
             interval=self.interval,
@@ -125,8 +150,8 @@ class ComputeFeatures:
             origin=bar.origin,
             signature=feature_signature(self.interval),
             names=FEATURE_NAMES,
-            symbols=symbols,
-            values=values[[self._places[symbol] for symbol in symbols]],
+            symbols=layout.ordered,
+            values=values[layout.ordered_places],
         )
 
 

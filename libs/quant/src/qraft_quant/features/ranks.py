@@ -43,14 +43,19 @@ def _rank(values: Values, out: Values) -> None:
     n_valid, n_pairs = 0, 0
     for s in range(out.size):
         n_valid += int(values[s] == values[s])
+    for s in range(out.size):
         n_less = _count_less(values, values[s])
         n_pairs += n_less
         out[s] = np.float32(n_less)
-    has_ties = 2 * n_pairs != n_valid * (n_valid - 1)
+    if 2 * n_pairs == n_valid * (n_valid - 1):
+        for s in range(out.size):
+            out[s] += np.float32(0.5)
+    else:
+        for s in range(out.size):
+            out[s] += np.float32(0.5 * _count_equal(values, values[s]))
+    n = np.float32(n_valid)
     for s in range(out.size):
-        n_equal = _count_equal(values, values[s]) if has_ties else 1
-        rank = (out[s] + 0.5 * n_equal) / n_valid
-        out[s] = np.float32(rank) if values[s] == values[s] else np.float32(np.nan)
+        out[s] = out[s] / n if values[s] == values[s] else np.float32(np.nan)
 
 
 @njit(**INNER)

@@ -53,6 +53,11 @@ class _Series:
             raise ValueError(
                 f"expected closed_at from {format_instant(self.end)} on, received {format_instant(batch.closed_at)}"
             )
+        if batch.revision > 0 and batch.closed_at > self.end:
+            raise ValueError(
+                f"expected a revision of a bar up to {format_instant(self.end)}, received one of "
+                f"{format_instant(batch.closed_at)}: the first row of a bar is revision 0"
+            )
 
 
 class MemoryBarStore:

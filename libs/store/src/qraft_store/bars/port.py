@@ -48,7 +48,8 @@ class BarStore(Protocol):
         Batches need increasing closed_at within a call and, for revision 0, not before the stored end.
 
         Raises:
-            ValueError: if a stored row comes again with other values under the same revision.
+            ValueError: if a stored row comes again with other values under the same revision, or a revision above 0
+                names a bar after the stored end.
         """
         ...
 

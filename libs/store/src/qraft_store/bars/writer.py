@@ -85,7 +85,8 @@ class SeriesWriter:
         All days but the last of them are closed and written whole; the last one grows by one message.
 
         Raises:
-            ValueError: if a row of revision 0 is before the stored end, or a stored row comes with other values.
+            ValueError: if a row of revision 0 is before the stored end, a revision beyond it, or a stored row comes
+                with other values.
             Transient: if the disk is full.
         """
         days = closed_micros(rows) // _DAY_MICROS
@@ -109,12 +110,18 @@ class SeriesWriter:
                 f"expected closed_at from {format_instant(instant_of(self._end))} on, received "
                 f"{format_instant(instant_of(oldest))}: a late row is stored as a revision"
             )
+        newest, end = int(closed_at[~is_first].max(initial=0)), int(closed_at[is_first].max(initial=self._end))
+        if newest > end:
+            raise ValueError(
+                f"expected a revision of a bar up to {format_instant(instant_of(end))}, received one of "
+                f"{format_instant(instant_of(newest))}: the first row of a bar is revision 0"
+            )
         if is_last and day >= self._end // _DAY_MICROS:
             (record,) = rows.combine_chunks().to_batches()
             self._tail_of(folder).append(record)
         else:
             self._write_closed_day(folder, rows)
-        self._end = int(closed_at[is_first].max(initial=self._end))
+        self._end = end
         return rows.num_rows
 
     def _write_closed_day(self, folder: Path, rows: pa.Table) -> None:
