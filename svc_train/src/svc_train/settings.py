@@ -40,9 +40,9 @@ class TrainSettings(BaseSettings):
     n_folds: int = Field(default=3, ge=1, le=20)
     embargo_bars: int = Field(default=288, ge=0)
     row_stride: int = Field(default=3, ge=1)
-    n_trees: int = Field(default=40, ge=1, le=2_000)
+    n_trees: int = Field(default=24, ge=1, le=2_000)
     n_leaves: int = Field(default=31, ge=2, le=255)
-    learning_rate: float = Field(default=0.08, gt=0.0, le=1.0)
+    learning_rate: float = Field(default=0.12, gt=0.0, le=1.0)
     n_rows_min: int = Field(default=1_000, ge=2)
     n_threads: int = Field(default=2, ge=1)
     register_candidate: bool = True  # False = store the artefacts and leave the registry alone
