@@ -11,8 +11,8 @@ from typing import Final
 import asyncpg
 import msgspec
 import psycopg
-from qraft_bus.outbox import OutboxRelay, enqueue
 
+from qraft_bus.outbox import OutboxRelay, enqueue
 from qraft_bus.port import Bus
 from qraft_contracts.origin import Origin
 from qraft_contracts.outcomes import Transient
