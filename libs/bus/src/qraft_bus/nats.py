@@ -82,6 +82,11 @@ class NatsBus:
             return "not started"
         return self._watchdog.trouble if self._client.is_connected else "not connected to the bus"
 
+    @property
+    def subscriptions(self) -> tuple[Subscription, ...]:
+        """Return what was registered."""
+        return tuple(subscription for subscription, _ in self._subscriptions)
+
     def subscribe(self, subscription: Subscription) -> None:
         """Register a subscription; before `start`. Raises ValueError for a name or subject the bus does not know."""
         if not _DURABLE_NAME.fullmatch(subscription.durable):
