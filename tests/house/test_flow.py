@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from qraft_bus.nats import NatsBus
 from qraft_bus.settings import BusSettings
 from qraft_bus.streams import subject_matches
