@@ -234,13 +234,14 @@ async def test_hop_trace_gives_latencies_once_orders_are_on_the_stream(dsn):
     stage = Stage(dsn, market="hops")
     history, bars, targets = day("hops")
     stage.lake.append(history)
+    # After the start of the service whatever its clock says: what waited while it was down is not counted.
+    at_ns = 4_000_000_000 * 10**9
 
     async with stage.running() as application:
         stage.lake.append([bars[0]])
-        await stage.publish_raw(deliver_bar(bars[0], hops="svc_ingest=1000000"))
-        await stage.publish_raw(
-            deliver_targets(targets[0], hops="svc_ingest=1000000,svc_features=3000000,svc_allocator=4000000")
-        )
+        await stage.publish_raw(deliver_bar(bars[0], hops=f"svc_ingest={at_ns}"))
+        trace = f"svc_ingest={at_ns},svc_features={at_ns + 2_000_000},svc_allocator={at_ns + 3_000_000}"
+        await stage.publish_raw(deliver_targets(targets[0], hops=trace))
         await stage.settle(application)
         await _until(stage, "orders", 1)
         async with asyncio.timeout(10.0):
