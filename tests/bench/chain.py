@@ -4,8 +4,8 @@ Closed bar of 500 symbols → all its orders stored, five processes, against a b
 Method: both run on the same kind of nats-server (file storage, sync always), one after the other, with the same Arrow
 batch of bars at the head and the same rate. A bar's latency is the time from the head's publish (its stamp) to the
 moment at which the stream stored the last message of that bar at the tail; bars without orders are not counted. The
-500 symbols are the five stored ones, repeated under other names: a load, not a market. Pure compute is what the
-services measured of themselves in the run.
+500 symbols are the five stored ones, each from 100 different periods moved onto one calendar: a load, not a market.
+Pure compute is what the services measured of themselves in the run.
 """
 
 from __future__ import annotations
@@ -37,18 +37,24 @@ N_SYMBOLS = 500
 N_BARS = 480
 WARM_UP = 40  # not counted: compilation, caches, first connections
 BARS_PER_S = 6.0
+SHIFT = timedelta(days=2)
 TARGET_RATIO = 1.3
 _SUBJECTS = ("bare.bars", "bare.features", "bare.signals", "bare.targets", "bare.orders")
 
 
 def build_dataset(source: Path, folder: Path, *, days: int) -> None:
-    """Write 500 symbols: the stored ones repeated under other names, their last days only."""
-    files = sorted(source.glob("*.parquet"))
+    """
+    Write 500 symbols of the stored ones, each copy from an earlier period.
+
+    Copies of the same days would be one cluster of full correlation, which the allocator shrinks to no order at all.
+    """
+    frames = [pl.read_parquet(path) for path in sorted(source.glob("*.parquet"))]
     folder.mkdir(parents=True)
     for i in range(N_SYMBOLS):
-        frame = pl.read_parquet(files[i % len(files)])
-        start = frame["open_time"].max() - timedelta(days=days)  # type: ignore[operator]
-        frame.filter(pl.col("open_time") > start).write_parquet(folder / f"L{i:03d}USDT.parquet")
+        frame, shift = frames[i % len(frames)], SHIFT * (i // len(frames))
+        end = frame["open_time"].max() - shift  # type: ignore[operator]
+        period = frame.filter((pl.col("open_time") > end - timedelta(days=days)) & (pl.col("open_time") <= end))
+        period.with_columns(pl.col("open_time") + shift).write_parquet(folder / f"L{i:03d}USDT.parquet")
 
 
 async def bare_chain(payload: bytes, home: Home) -> Quantiles:

@@ -22,7 +22,7 @@ from qraft_quant.allocation import (
     correlation_matrix,
     weekly_correlations,
 )
-from qraft_quant.allocation.sizing import project_to_cap
+from qraft_quant.allocation.sizing import portfolio_volatility, project_to_cap
 
 HORIZON_S = {"1h": 3_600.0, "4h": 14_400.0, "1d": 86_400.0, "7d": 604_800.0}
 BUCKETS = {"1h": "mean_reversion", "4h": "event", "1d": "trend", "7d": "trend"}
@@ -353,6 +353,13 @@ def test_limits_only_ever_shrink_a_share(bar: tuple[list[HorizonRows], Correlati
         # A pair that cancels out to the last millionth has no target when nothing limits it.
         asked = unlimited.get(pair)
         assert asked is None or (abs(weight) <= abs(asked) + 1e-9 and weight * asked > 0.0)
+
+
+@pytest.mark.parametrize("size", [1e-200, 1e156, 1e300])
+def test_portfolio_volatility_of_an_absurd_size_neither_overflows_nor_vanishes(size: float):
+    found = portfolio_volatility(np.array([3.0, -4.0]), volatility=np.array([size, size]), correlations=np.eye(2))
+
+    assert found == pytest.approx(5.0 * size)
 
 
 @settings(max_examples=100, deadline=None)

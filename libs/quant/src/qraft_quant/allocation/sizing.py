@@ -92,14 +92,17 @@ def portfolio_volatility(weights: FloatArray, *, volatility: FloatArray, correla
     so that an unknown hedge is no hedge. The same holds for all pairs if the known ones contradict each other.
     """
     exposure = weights * volatility
+    # A power of two keeps the squares of absurd volatilities in range and changes no bit of the usual ones.
+    _, exponent = np.frexp(np.abs(exposure).max(initial=0.0))
+    exposure = np.ldexp(exposure, -exponent)
     if np.isnan(correlations).any():
         sign = np.sign(weights)
         correlations = np.where(np.isnan(correlations), sign[:, None] * sign, correlations)
     # einsum and not `@`: BLAS may give other bits with another number of threads.
     variance = float((exposure * np.einsum("ij,j->i", correlations, exposure)).sum())
     if variance < 0.0:
-        return float(np.abs(exposure).sum())
-    return float(np.sqrt(variance))
+        return float(np.ldexp(np.abs(exposure).sum(), exponent))
+    return float(np.ldexp(np.sqrt(variance), exponent))
 
 
 def fit_risk_budget(
