@@ -9,6 +9,7 @@ A day may hold both files for a moment (killed while compacting): the rows are e
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -25,24 +26,27 @@ TAIL: Final = "tail.arrows"
 _DICTIONARY: Final[Any] = ["symbol", "origin", "revision"]
 
 
-def read_day(folder: Path) -> pa.Table | None:
+def read_day(folder: Path, columns: Sequence[str] = ROW_SCHEMA.names) -> pa.Table | None:
     """
     Return a day's rows, or None when it holds none. A row may stand twice, equal, while the writer compacts.
+
+    columns: of ROW_SCHEMA, in that order; the others are not decoded.
 
     Raises:
         Malformed: if the Parquet file is damaged.
     """
     # The tail first: the writer puts the Parquet file in place before it removes the tail, so no row is missed.
     tail = read_tail(folder)
-    closed = _read_parquet(folder / PARQUET)
-    found = [table for table in (closed, tail) if table is not None and table.num_rows]
+    closed = _read_parquet(folder / PARQUET, columns)
+    found = [table.select(columns) for table in (closed, tail) if table is not None and table.num_rows]
     return pa.concat_tables(found) if found else None
 
 
-def _read_parquet(path: Path) -> pa.Table | None:
+def _read_parquet(path: Path, columns: Sequence[str]) -> pa.Table | None:
     try:
         with pq.ParquetFile(path) as file:
-            return file.read(columns=ROW_SCHEMA.names, use_threads=False).cast(ROW_SCHEMA)
+            wanted = pa.schema([ROW_SCHEMA.field(name) for name in columns])
+            return file.read(columns=wanted.names, use_threads=False).cast(wanted)
     except FileNotFoundError:
         return None
     except (pa.ArrowInvalid, OSError, ValueError) as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -25,6 +25,7 @@ _FIELDS: Final[list[tuple[str, pa.DataType]]] = [
     ("revision", pa.int32()),
     ("origin", pa.string()),
 ]
+_ROW_KEY: Final = [name for name, _ in _FIELDS if name != "origin"]
 ROW_SCHEMA: Final = pa.schema(_FIELDS + [(name, pa.float64()) for name in VALUES])
 # 100 million cells are 4 GB of panel: ten years of 1-minute bars of 19 symbols. More is a wrong start instant.
 MAX_PANEL_CELLS: Final = 100_000_000
@@ -152,7 +153,7 @@ def _equal(left: npt.NDArray[np.float64], right: npt.NDArray[np.float64]) -> npt
 
 
 def panel_of(
-    tables: Sequence[pa.Table],
+    read: Callable[[Sequence[str]], Iterable[pa.Table]],
     *,
     market: str,
     interval: str,
@@ -164,29 +165,39 @@ def panel_of(
     """
     Return rows of revision 0 known by `as_of` on the full grid of (start, end]; a row that stands twice counts once.
 
+    read: gives the tables of the range one by one with the columns asked for; it is called once for the names, unless
+    they are given, and once for the rows, so that the panel and one table are all that is in memory at a time.
+
     Raises:
         ValueError: if the grid would hold more than MAX_PANEL_CELLS.
     """
     step = INTERVAL_SECONDS[interval] * 1_000_000
     first = (micros(start) // step + 1) * step
     n_bars = max(0, micros(end) // step - first // step + 1)
-    parts = [_wanted(table, first, micros(end), micros(as_of)) for table in tables]
-    parts = [part for part in parts if part.num_rows]
-    wanted = set(symbols or ()) or None
-    names = sorted({name for part in parts for name in _texts(part["symbol"].unique())})
-    columns = tuple(symbols) if symbols else tuple(names)
+    columns = tuple(symbols) if symbols else _names(read(_ROW_KEY), first, micros(end), micros(as_of))
     if n_bars * len(columns) > MAX_PANEL_CELLS:
         raise ValueError(f"expected at most {MAX_PANEL_CELLS} cells, asked for {n_bars} bars × {len(columns)}")
-    if not parts or (wanted is not None and wanted.isdisjoint(names)):
+    if not columns:
         return None
     grids = {name: np.full((n_bars, len(columns)), np.nan) for name in VALUES}
     position = {name: i for i, name in enumerate(columns)}
     origins: set[str] = set()
-    for part in parts:
-        _place(part, grids, position, first=first, step=step, origins=origins)
+    for table in read(ROW_SCHEMA.names):
+        part = _wanted(table, first, micros(end), micros(as_of))
+        if part.num_rows:
+            _place(part, grids, position, first=first, step=step, origins=origins)
+    if not origins:
+        return None
     closed_at = (first + np.arange(n_bars, dtype=np.int64) * step).astype("datetime64[us]")
     origin = worst_origin(Origin(name) for name in origins)
     return BarPanel(market, interval, origin, columns, closed_at, **grids)
+
+
+def _names(tables: Iterable[pa.Table], first: int, end: int, as_of: int) -> tuple[str, ...]:
+    """Return the symbols that have a wanted row, sorted."""
+    return tuple(
+        sorted({name for table in tables for name in _texts(_wanted(table, first, end, as_of)["symbol"].unique())})
+    )
 
 
 def _wanted(table: pa.Table, first: int, end: int, as_of: int) -> pa.Table:
