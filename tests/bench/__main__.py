@@ -1,7 +1,7 @@
 """
 Every figure of Qraft, measured in one run: `make bench`, or `python -m tests.bench PART ...` for some of the parts.
 
-Parts: features, inference, chain, first-order. Figures are ratios to a yardstick measured in the same run.
+Parts: features, inference, ledger, first-order, chain. Figures are ratios to a yardstick measured in the same run.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ def main() -> int:
     parts: dict[str, Callable[[], None]] = {
         "features": importlib.import_module("tests.bench.features").main,
         "inference": importlib.import_module("tests.bench.inference").main,
+        "ledger": importlib.import_module("tests.bench.ledger").main,
         "first-order": first_order,
         "chain": chain,
     }

@@ -10,7 +10,13 @@ Document = dict[str, Any]
 
 GRACE_S_MIN = 60
 # Made by the operator (k8s/README.md), so no file holds it. The keys are those that the README names.
-SECRETS_OUTSIDE = {"qraft-postgres": {"user", "password", "dsn"}}
+SECRETS_OUTSIDE = {
+    "qraft-postgres": {"user", "password", "dsn"},
+    "qraft-billing": {"admin-token"},
+    "qraft-providers": {"openai"},
+}
+# What is never the internet: the cluster, its neighbors, and a cloud's metadata service.
+PRIVATE_RANGES = {"10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16"}
 OWN_IMAGES = re.compile(r"(?:^|/)svc-[a-z]+(?:[:@]|$)")
 _VOLUME_KINDS = {"configMap", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
 _WORKLOADS = {"Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob", "Pod"}
@@ -208,6 +214,23 @@ def _network_is_closed(documents: list[Document]) -> Iterator[str]:
                     yield f"a NetworkPolicy's {direction} names no peer or no port"
 
 
+def _internet_is_without_neighbors(documents: list[Document]) -> Iterator[str]:
+    for document in documents:
+        rules = document["spec"].get("egress", []) if document["kind"] == "NetworkPolicy" else []
+        for block in (peer["ipBlock"] for rule in rules for peer in rule.get("to", []) if "ipBlock" in peer):
+            if block["cidr"].endswith("/0") and not set(block.get("except", [])) >= PRIVATE_RANGES:
+                yield f"{_name(document)}: expected {block['cidr']} without {sorted(PRIVATE_RANGES)}"
+
+
+def _bus_is_restarted_when_stuck(documents: list[Document]) -> Iterator[str]:
+    for document in documents:
+        for container in containers_of(document):
+            if container["image"].startswith("nats:"):
+                probe = container.get("livenessProbe", {}).get("httpGet", {}).get("path")
+                if probe != "/healthz":
+                    yield f"{_name(document)}: expected the whole health check to restart it, received {probe}"
+
+
 def _bus_syncs_always(documents: list[Document]) -> Iterator[str]:
     maps = [document.get("data", {}) for document in documents if document["kind"] == "ConfigMap"]
     configs = [data["nats.conf"] for data in maps if "nats.conf" in data]
@@ -237,5 +260,7 @@ CLUSTER_RULES: tuple[Callable[[list[Document]], Iterator[str]], ...] = (
     _references_resolve,
     _every_service_is_protected,
     _network_is_closed,
+    _internet_is_without_neighbors,
+    _bus_is_restarted_when_stuck,
     _bus_syncs_always,
 )

@@ -15,7 +15,10 @@ import pytest
 import yaml
 from tests.deploy.render import ROOT
 
-SERVICES = {"ingest", "features", "inference", "allocator", "execution"}
+SERVICES = {"ingest", "features", "inference", "allocator", "execution", "billing", "imagegen", "imagegen-worker"}
+# Exchanges and providers are outside; the desk, the gateway and the admin API are reached from this machine.
+OUTSIDE = {"ingest", "execution", "billing", "imagegen", "imagegen-worker"}
+WORKER_DRAIN_S = 12 * 60 + 30
 JOBS = {"train", "backtest"}
 SERVERS = {"nats", "postgres"}
 # Hands a new volume to the bus: root, without a network, with the one capability that this takes.
@@ -64,10 +67,13 @@ def _bounded(_: str, service: dict[str, Any]) -> Iterator[str]:
 
 def _started(name: str, service: dict[str, Any]) -> Iterator[str]:
     if name in SERVICES | JOBS:
-        if service.get("command") != ["python", "-m", f"svc_{name}"]:
+        module = f"svc_{name.removesuffix('-worker')}"
+        if service.get("command") != ["python", "-m", module]:
             yield "expected to be started by its module"
-        if service.get("build", {}).get("args", {}).get("SERVICE") != f"svc_{name}":
+        if service.get("build", {}).get("args", {}).get("SERVICE") != module:
             yield "expected the image of its own service"
+    if name == "imagegen-worker" and int(service["stop_grace_period"].removesuffix("s")) < WORKER_DRAIN_S:
+        yield "expected longer than the longest call to drain"
     if name in JOBS and service.get("profiles") != ["jobs"]:
         yield "expected to run only when asked for"
     if name in SERVICES | SERVERS and "test" not in service.get("healthcheck", {}):
@@ -101,8 +107,8 @@ def _kept(compose: dict[str, Any]) -> Iterator[str]:
     if compose["networks"].get("inside") != {"internal": True}:
         yield "expected the inner network to have no way out"
     outside = {name for name, service in compose["services"].items() if "outside" in service.get("networks", [])}
-    if not outside <= {"ingest", "execution"}:
-        yield f"expected only ingest and the desk on the outer network, received {sorted(outside)}"
+    if not outside <= OUTSIDE:
+        yield f"expected only {sorted(OUTSIDE)} on the outer network, received {sorted(outside)}"
     file = compose["configs"]["nats"].get("file", "")
     text = (ROOT / file).read_text() if file else compose["configs"]["nats"].get("content", "")
     if not re.search(r"^\s*sync_interval:\s*always\s*$", text, re.M):
@@ -147,6 +153,10 @@ _BROKEN: dict[str, Callable[[dict[str, Any]], object]] = {
     "password with a default": lambda c: c["services"]["postgres"]["environment"].update(
         POSTGRES_PASSWORD="${P:-qraft}"
     ),
+    "admin token with a default": lambda c: c["services"]["billing"]["environment"].update(
+        QRAFT_BILLING_ADMIN_TOKEN="${T:-letmein}"
+    ),
+    "worker cut off": lambda c: c["services"]["imagegen-worker"].update(stop_grace_period="60s"),
     "inner network with a way out": lambda c: c["networks"].update(inside={}),
     "features on the outer network": lambda c: c["services"]["features"]["networks"].append("outside"),
     "lazy bus": lambda c: c["configs"].update(nats={"content": "jetstream { store_dir: /data }"}),

@@ -18,7 +18,7 @@ from tests.deploy.render import K8S, ROOT, TARGETS, render, with_gpu
 from tests.kit.servers import free_port
 
 VERSIONS = ("1.30", "1.34")  # the oldest and the newest that we speak of
-SERVICES = ("ingest", "features", "inference", "allocator", "execution")
+SERVICES = ("ingest", "features", "inference", "allocator", "execution", "billing", "imagegen", "imagegen-worker")
 JOBS = ("train", "backtest")
 
 
@@ -59,14 +59,48 @@ def test_every_service_is_there_and_started_by_its_module() -> None:
 
     assert set(workloads) == {*SERVICES, *JOBS, "nats"}
     for name in (*SERVICES, *JOBS):
-        assert containers_of(workloads[name])[0]["command"] == ["python", "-m", f"svc_{name}"]
-        assert (ROOT / f"svc_{name}").is_dir()
+        module = f"svc_{name.removesuffix('-worker')}"
+        assert containers_of(workloads[name])[0]["command"] == ["python", "-m", module]
+        assert (ROOT / module).is_dir()
     for name in SERVICES:
         container = containers_of(workloads[name])[0]
         assert container["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": "http"}
         assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "http"}
     for name in JOBS:
         assert workloads[name]["spec"]["suspend"] is True
+
+
+def test_gateway_and_workers_are_one_image_in_two_roles() -> None:
+    documents = render("base")
+    roles = {
+        name: {it["name"]: it.get("value") for it in _env(documents, name)}["QRAFT_IMAGEGEN_ROLES"]
+        for name in ("imagegen", "imagegen-worker")
+    }
+
+    assert roles == {"imagegen": "gateway", "imagegen-worker": "worker"}
+
+
+def test_worker_is_given_longer_than_the_longest_call() -> None:
+    """12 minutes (QRAFT_IMAGEGEN_JOB_TIMEOUT_S at most) and half a minute to write down what came of it."""
+    pod = _one(render("base"), "Deployment", "imagegen-worker")["spec"]["template"]["spec"]
+
+    assert pod["terminationGracePeriodSeconds"] >= 12 * 60 + 30
+
+
+def test_secrets_come_by_reference_only() -> None:
+    documents = render("base")
+    for name, variable, secret in (
+        ("billing", "QRAFT_BILLING_ADMIN_TOKEN", "qraft-billing"),
+        ("imagegen", "OPENAI_API_KEY", "qraft-providers"),
+        ("imagegen-worker", "OPENAI_API_KEY", "qraft-providers"),
+    ):
+        entry = next(it for it in _env(documents, name) if it["name"] == variable)
+        assert entry["valueFrom"]["secretKeyRef"]["name"] == secret
+
+
+def _env(documents: list[Document], name: str) -> list[Any]:
+    found: list[Any] = _one(documents, "Deployment", name)["spec"]["template"]["spec"]["containers"][0]["env"]
+    return found
 
 
 def test_only_training_asks_for_a_gpu_and_only_with_the_component(tmp_path: Path) -> None:
@@ -103,6 +137,10 @@ def _execution(documents: list[Document]) -> Any:
 
 def _container(documents: list[Document]) -> Any:
     return _execution(documents)["containers"][0]
+
+
+def _internet(documents: list[Document], policy: str) -> Any:
+    return _one(documents, "NetworkPolicy", policy)["spec"]["egress"][0]["to"][0]["ipBlock"]
 
 
 def _nats_config(documents: list[Document]) -> Document:
@@ -158,6 +196,16 @@ _BROKEN: dict[str, Callable[[list[Document]], object]] = {
     "default allow": lambda d: _one(d, "NetworkPolicy", "default-deny")["spec"].update(egress=[{}]),
     "open egress": lambda d: _one(d, "NetworkPolicy", "services-to-nats")["spec"]["egress"][0].pop("to"),
     "open port range": lambda d: _one(d, "NetworkPolicy", "services-to-nats")["spec"]["egress"][0].pop("ports"),
+    "provider egress into the cluster": lambda d: _internet(d, "imagegen-to-providers").pop("except"),
+    "metadata service in reach": lambda d: _internet(d, "ingest-to-exchanges")["except"].remove("169.254.0.0/16"),
+    "unknown provider secret": lambda d: next(
+        it for it in _env(d, "imagegen-worker") if it["name"] == "OPENAI_API_KEY"
+    )["valueFrom"]["secretKeyRef"].update(name="qraft-keys"),
+    "written provider key": lambda d: _env(d, "imagegen").append({"name": "XAI_API_KEY", "value": "sk-1"}),
+    "missing provider list": lambda d: _remove(d, "ConfigMap", "imagegen-providers"),
+    "bus that stays stuck after a full disk": lambda d: _one(d, "StatefulSet", "nats")["spec"]["template"]["spec"][
+        "containers"
+    ][0]["livenessProbe"]["httpGet"].update(path="/healthz?js-enabled-only=true"),
     "privileged namespace": lambda d: _one(d, "Namespace", "qraft")["metadata"]["labels"].update(
         {"pod-security.kubernetes.io/enforce": "privileged"}
     ),

@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import tempfile
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -74,22 +75,33 @@ def play_day(trained, short_folder):
     """Return a function that plays the day in a fresh line, perhaps disturbed."""
     names = iter(range(1_000))
 
-    def play(*, disturb=None, speed=0.0, days=1, timeout_s=300, environment=None):
+    def play(*, disturb=None, speed=0.0, days=1, timeout_s=150, environment=None, setting=nullcontext):
         home = Home(short_folder / f"line{next(names)}")
         stretch = line.Stretch(
             trained.dataset, START, START + days * DAY, trained.model_id, trained.artefacts, speed=speed
         )
         try:
-            return asyncio.run(
-                line.play(
-                    home, stretch, timeout_s=timeout_s, progress=story.silent, disturb=disturb,
-                    environment=LIMITS | (environment or {}),
-                )
-            )  # fmt: skip
+            with setting(home):
+                return asyncio.run(
+                    line.play(
+                        home, stretch, timeout_s=timeout_s, progress=story.silent, disturb=disturb,
+                        environment=LIMITS | (environment or {}),
+                    )
+                )  # fmt: skip
+        except TimeoutError:
+            print_logs(home)
+            raise
         finally:
             shutil.rmtree(home.root, ignore_errors=True)
 
     return play
+
+
+def print_logs(home, n_lines=15):
+    """Print the end of every log, for the report of a test that failed: its home is gone afterwards."""
+    for path in sorted(home.logs.glob("*.log")):
+        print(f"--- {path.name}")
+        print("\n".join(path.read_text(errors="replace").splitlines()[-n_lines:]))
 
 
 @pytest.fixture(scope="session")

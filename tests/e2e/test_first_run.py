@@ -34,6 +34,8 @@ def test_run_reaches_a_paper_order_and_a_second_run_goes_on(qraft_data, short_fo
     assert "passed the integrity gates" in first.stdout
     assert "first paper order" in first.stdout
     assert "stopped" in first.stdout
+    assert "OpenAI-compatible at http://127.0.0.1:" in first.stdout
+    assert "SIMULATED" in first.stdout  # the pictures, never the bars
     models = _qraft("models", "list", environment=environment)
     assert models.returncode == 1
     assert "qraft up" in models.stderr  # nothing runs, and it says what to do
@@ -61,7 +63,8 @@ def _wait_for_state(path, process):
         assert process.poll() is None, process.stdout.read()
         if path.exists():
             state = json.loads(path.read_text())
-            if len([p for p in state["processes"] if p["name"].startswith("svc_")]) == 5:
+            if set(state["parts_done"]) == {"quant", "studio"}:
+                assert state["problems"] == []
                 return state
         time.sleep(0.2)
     raise AssertionError("the services did not start")
@@ -88,8 +91,12 @@ def _operate(state, environment):
     assert desk["profile"] == "demo"
     doctor = _qraft("doctor", environment=environment)
     assert doctor.returncode == 0, doctor.stdout
+    assert "svc_execution: ready" in doctor.stdout
+    assert "svc_imagegen-worker: ready" in doctor.stdout
     status = json.loads(_qraft("status", "--json", environment=environment).stdout)
-    assert {stream["name"] for stream in status["streams"]} >= {"BARS", "FEATURES", "SIGNALS", "TARGETS"}
+    assert {stream["name"] for stream in status["streams"]} >= {"BARS", "LEDGER", "IMAGEJOBS", "USAGE"}
+    assert {process["name"] for process in status["processes"]} >= {"svc_ingest", "svc_billing", "svc_imagegen"}
+    assert "the ledger holds" in _qraft("ledger", "verify", environment=environment).stdout
     rows = _qraft(
         "tail", "bars.5m", "--since", "1h", "--json", "--where", "symbol=BTCUSDT", "--limit", "3",
         environment=environment,

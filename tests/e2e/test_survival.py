@@ -11,13 +11,15 @@ import signal
 import time
 
 import nats
+import psutil
 import pytest
+from tests.e2e.same_day import SPEED, same
 
-from qraft_cli.stack.local import SERVICES
+from qraft_cli.stack.services import SERVICES
 
 pytestmark = [pytest.mark.stack, pytest.mark.data]
 
-SPEED = 30.0  # bars a second: the day lasts about 10 s, so that kills fall into it
+POSTGRES_AWAY_S = 60.0
 
 
 def _pid(stack, name):
@@ -41,40 +43,38 @@ def kills(names, *, n_each, seed, pause_s=(0.3, 1.5)):
     return disturb
 
 
-def _same(played, undisturbed):
-    assert played.n_orders > 0
-    assert played.positions == undisturbed.positions
-    assert (played.n_orders, played.n_fills) == (undisturbed.n_orders, undisturbed.n_fills)
-    assert played.journal_sha256 == undisturbed.journal_sha256
-    assert played.orders_sha256 == undisturbed.orders_sha256
-    assert played.fills_sha256 == undisturbed.fills_sha256
-    assert played.equity == undisturbed.equity
-
-
 def test_the_same_day_again_gives_the_same_bytes(play_day, undisturbed):
     assert undisturbed.n_orders >= 20
 
-    _same(play_day(), undisturbed)
+    same(play_day(), undisturbed)
 
 
 def test_killing_every_service_changes_nothing(play_day, undisturbed):
-    _same(play_day(speed=SPEED, disturb=kills(SERVICES, n_each=2, seed=11)), undisturbed)
+    same(play_day(speed=SPEED, disturb=kills(SERVICES, n_each=2, seed=11)), undisturbed)
 
 
 def test_killing_the_bus_changes_nothing(play_day, undisturbed):
-    _same(play_day(speed=SPEED, disturb=kills(("nats-server",), n_each=3, seed=12, pause_s=(1, 3))), undisturbed)
+    same(play_day(speed=SPEED, disturb=kills(("nats-server",), n_each=3, seed=12, pause_s=(1, 3))), undisturbed)
 
 
-def test_postgres_killed_and_away_changes_nothing(play_day, undisturbed):
+def test_killing_postgres_changes_nothing(play_day, undisturbed):
+    same(play_day(speed=SPEED, disturb=kills(("postgres",), n_each=2, seed=14, pause_s=(1, 4))), undisturbed)
+
+
+def test_postgres_away_for_a_minute_changes_nothing(play_day, undisturbed):
+    """Frozen with all its backends: connections stay open and nothing answers, the hardest way to be away."""
+
     async def disturb(stack):
         await asyncio.sleep(2)
-        os.kill(_pid(stack, "postgres"), signal.SIGKILL)
-        await asyncio.sleep(4)
-        os.kill(_pid(stack, "postgres"), signal.SIGSTOP)
-        await asyncio.sleep(float(os.environ.get("QRAFT_TEST_POSTGRES_AWAY_S", "12")))
-        os.kill(_pid(stack, "postgres"), signal.SIGCONT)
+        server = psutil.Process(_pid(stack, "postgres"))
+        frozen = [server, *server.children(recursive=True)]
+        for process in frozen:
+            process.suspend()
+        await asyncio.sleep(POSTGRES_AWAY_S)
+        for process in frozen:
+            process.resume()
 
-    _same(play_day(speed=SPEED, disturb=disturb), undisturbed)
+    same(play_day(speed=SPEED, disturb=disturb), undisturbed)
 
 
 BAD = [
@@ -113,7 +113,7 @@ def test_bad_messages_are_dead_letters_and_nothing_after_them_is_lost(play_day, 
 
     # bars are read by two services and targets by one: 3 × 2 + 1 + 2 + 2 refusals
     assert seen["n"] == 11
-    _same(played, undisturbed)
+    same(played, undisturbed)
 
 
 def test_duplicated_and_reordered_messages_change_nothing(play_day, undisturbed):
@@ -137,7 +137,7 @@ def test_duplicated_and_reordered_messages_change_nothing(play_day, undisturbed)
                     await jetstream.publish(old.subject, old.data, headers=headers)
         await connection.close()
 
-    _same(play_day(speed=SPEED, disturb=disturb), undisturbed)
+    same(play_day(speed=SPEED, disturb=disturb), undisturbed)
 
 
 @pytest.mark.soak
@@ -147,7 +147,7 @@ def test_soak(play_day, undisturbed, soak_minutes):
     while time.monotonic() < deadline:
         print(f"seed {seed}")
         disturb = kills((*SERVICES, "nats-server"), n_each=2, seed=seed)
-        _same(play_day(speed=SPEED, disturb=disturb), undisturbed)
+        same(play_day(speed=SPEED, disturb=disturb), undisturbed)
         n_kills += 2 * (len(SERVICES) + 1)
         seed += 1
     print(f"{n_kills} kills, no difference")

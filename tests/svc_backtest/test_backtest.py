@@ -155,6 +155,13 @@ def test_the_limits_are_read_from_the_allocators_own_variables(monkeypatch: pyte
     assert LimitSettings().limits("standard").score_min == STANDARD.score_min
 
 
+def test_a_bucket_cap_looser_than_the_lines_is_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("QRAFT_ALLOCATOR_BUCKET_CAPS", '{"trend": 0.6}')
+
+    with pytest.raises(ValueError, match=r"bucket trend in \[0, 0\.55\]"):
+        LimitSettings().limits(None)
+
+
 def test_two_fresh_processes_with_other_hash_seeds_make_the_same_order_list(tmp_path: Path):
     ids = []
     for seed in ("1", "2"):

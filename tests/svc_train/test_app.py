@@ -16,6 +16,7 @@ import pytest
 from qraft_contracts.codec import decode
 from qraft_contracts.models import ModelDecision
 from qraft_contracts.origin import Origin
+from qraft_contracts.usage import ComputeUsage
 from qraft_frames.bars import BarBatch
 from qraft_runtime.clock import SystemClock
 from qraft_runtime.settings import CommonSettings
@@ -77,16 +78,28 @@ def test_job_stores_a_model_and_registers_it_once(home, settings, nats_url, post
         (first, horizon, "candidate", "demo") for horizon in HORIZONS
     ]
     assert {found.origin for found in decisions} == {Origin.REPLAY}
+    told = [decode(data, ComputeUsage) for data in asyncio.run(_stored(nats_url, "usage.compute"))]
+    assert len({usage.usage_id for usage in told}) == len(told) == 2
+    assert {(usage.column, usage.purpose, usage.origin) for usage in told} == {
+        ("training", "first model", Origin.REPLAY)
+    }
+    assert all(
+        usage.cpu_ms > 0 and usage.n_bytes > 10_000 and "4 trees a head" in usage.stop_condition for usage in told
+    )
 
 
 async def _candidates(url):
+    return [decode(data, ModelDecision) for data in await _stored(url, "models.candidate")]
+
+
+async def _stored(url, subject):
     client = await nats.connect(url)
     jetstream = client.jetstream()
-    stream = await jetstream.find_stream_name_by_subject("models.candidate")
+    stream = await jetstream.find_stream_name_by_subject(subject)
     info = await jetstream.stream_info(stream)
     found = [await jetstream.get_msg(stream, seq) for seq in range(1, info.state.messages + 1)]
     await client.close()
-    return [decode(message.data, ModelDecision) for message in found]
+    return [message.data for message in found]
 
 
 @pytest.mark.data

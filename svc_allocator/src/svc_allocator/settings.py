@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from qraft_quant.allocation import DEMO, STANDARD, AllocationLimits
+from qraft_quant.allocation import DEMO, STANDARD, AllocationLimits, demonstration, tightened
 
 _ByName = dict[str, float]
 
@@ -30,11 +29,11 @@ class AllocatorSettings(BaseSettings):
     demo_confidence_min: _ByName = {}
     demo_edge_min: float = DEMO.edge_min
     demo_size_min: float = DEMO.size_min
-    symbol_cap: Annotated[float, Field(gt=0.0, le=STANDARD.symbol_cap)] = STANDARD.symbol_cap
+    symbol_cap: Annotated[float, Field(gt=0.0)] = STANDARD.symbol_cap
     bucket_caps: _ByName = {}
-    gross_max: Annotated[float, Field(gt=0.0, le=STANDARD.gross_max)] = STANDARD.gross_max
-    risk_budget: Annotated[float, Field(gt=0.0, le=STANDARD.risk_budget)] = STANDARD.risk_budget
-    correlation_max: Annotated[float, Field(ge=0.0, le=STANDARD.correlation_max)] = STANDARD.correlation_max
+    gross_max: Annotated[float, Field(gt=0.0)] = STANDARD.gross_max
+    risk_budget: Annotated[float, Field(gt=0.0)] = STANDARD.risk_budget
+    correlation_max: Annotated[float, Field(ge=0.0)] = STANDARD.correlation_max
     # Common hourly returns, out of the week's 168, below which a pair's correlation counts as unknown.
     n_common_returns_min: Annotated[int, Field(ge=2, le=168)] = 84
 
@@ -43,18 +42,17 @@ class AllocatorSettings(BaseSettings):
         """Return the limits of the chosen profile."""
         base = STANDARD
         if self.profile == "demo":
-            base = replace(
-                DEMO,
-                score_min={**DEMO.score_min, **self.demo_score_min},
-                score_full={**DEMO.score_full, **self.demo_score_full},
-                confidence_min={**DEMO.confidence_min, **self.demo_confidence_min},
+            base = demonstration(
+                score_min=self.demo_score_min,
+                score_full=self.demo_score_full,
+                confidence_min=self.demo_confidence_min,
                 edge_min=self.demo_edge_min,
                 size_min=self.demo_size_min,
             )
-        return replace(
+        return tightened(
             base,
             symbol_cap=self.symbol_cap,
-            bucket_caps={**STANDARD.bucket_caps, **self.bucket_caps},
+            bucket_caps=self.bucket_caps,
             gross_max=self.gross_max,
             risk_budget=self.risk_budget,
             correlation_max=self.correlation_max,
@@ -62,8 +60,5 @@ class AllocatorSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        for bucket, cap in self.bucket_caps.items():
-            if not 0.0 <= cap <= STANDARD.bucket_caps.get(bucket, -1.0):
-                raise ValueError(f"expected bucket caps at most {dict(STANDARD.bucket_caps)}, received {bucket}: {cap}")
         _ = self.limits  # raises ValueError where the numbers do not fit together
         return self

@@ -5,9 +5,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Final
 
+from qraft_bus.usage import processor_ms, tell_usage
 from qraft_contracts.outcomes import Outcome
+from qraft_contracts.usage import RESEARCH, ComputeUsage
+from qraft_runtime.clock import SystemClock
 from qraft_runtime.settings import CommonSettings
 from qraft_store.artefacts.objects import ObjectArtefactStore
 from qraft_store.bars.lake import ParquetLake
@@ -35,7 +39,7 @@ def build(common: CommonSettings) -> Backtest:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the job once and return the exit code of the process."""
     parsed = _parser().parse_args(arguments)
-    common = CommonSettings()
+    common, started_at = CommonSettings(), SystemClock().now()
     logs.configure("svc_backtest", level=common.log_level)
     try:
         stored = asyncio.run(_run(build(common), model=parsed.model, profile=parsed.profile, days=parsed.days))
@@ -46,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         logs.get().error("backtest.failed", reason=str(error))
         return EXIT_FAILED
     _tell(stored)
+    asyncio.run(tell_usage(common.nats_url, _usage(stored, started_at=started_at), lineage=stored.folder))
     return 0
 
 
@@ -82,6 +87,23 @@ def _tell(stored: Stored) -> None:
         n_observations=whole.n_observations,
         n_orders=whole.n_orders,
         order_list_sha256=stored.result.order_list_sha256,
+    )
+
+
+def _usage(stored: Stored, *, started_at: datetime) -> ComputeUsage:
+    result = stored.result
+    return ComputeUsage(
+        usage_id=f"svc_backtest/{stored.folder.rsplit('/', 1)[-1]}/{started_at:%Y%m%dT%H%M%S%fZ}",
+        column=RESEARCH,
+        service="svc_backtest",
+        purpose=f"evaluation of {result.model_id} under the limits {result.profile}",
+        stop_condition="the last bar that the folds of the model never saw",
+        started_at=started_at,
+        ended_at=SystemClock().now(),
+        cpu_ms=processor_ms(),
+        gpu_ms=0,
+        n_bytes=stored.n_bytes,
+        origin=result.origin,
     )
 
 

@@ -5,13 +5,12 @@ QRAFT_ALLOCATOR_*, the account from QRAFT_EXECUTION_*. Its own are QRAFT_BACKTES
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from qraft_quant.allocation import DEMO, STANDARD, AllocationLimits
+from qraft_quant.allocation import DEMO, STANDARD, AllocationLimits, demonstration, tightened
 from svc_backtest.domain.simulate import AccountTerms
 
 Profile = Literal["standard", "demo"]
@@ -37,11 +36,11 @@ class LimitSettings(BaseSettings):
     demo_confidence_min: _ByName = {}
     demo_edge_min: float = DEMO.edge_min
     demo_size_min: float = DEMO.size_min
-    symbol_cap: Annotated[float, Field(gt=0.0, le=STANDARD.symbol_cap)] = STANDARD.symbol_cap
+    symbol_cap: Annotated[float, Field(gt=0.0)] = STANDARD.symbol_cap
     bucket_caps: _ByName = {}
-    gross_max: Annotated[float, Field(gt=0.0, le=STANDARD.gross_max)] = STANDARD.gross_max
-    risk_budget: Annotated[float, Field(gt=0.0, le=STANDARD.risk_budget)] = STANDARD.risk_budget
-    correlation_max: Annotated[float, Field(ge=0.0, le=STANDARD.correlation_max)] = STANDARD.correlation_max
+    gross_max: Annotated[float, Field(gt=0.0)] = STANDARD.gross_max
+    risk_budget: Annotated[float, Field(gt=0.0)] = STANDARD.risk_budget
+    correlation_max: Annotated[float, Field(ge=0.0)] = STANDARD.correlation_max
     n_common_returns_min: Annotated[int, Field(ge=2, le=168)] = 84
 
     def limits(self, profile: Profile | None) -> AllocationLimits:
@@ -49,22 +48,21 @@ class LimitSettings(BaseSettings):
         Return the limits of a profile, None = of the one set in the environment.
 
         Raises:
-            ValueError: if the numbers do not fit together.
+            ValueError: if the numbers do not fit together or a risk limit is looser than the standard one.
         """
         base = STANDARD
         if (profile or self.profile) == "demo":
-            base = replace(
-                DEMO,
-                score_min={**DEMO.score_min, **self.demo_score_min},
-                score_full={**DEMO.score_full, **self.demo_score_full},
-                confidence_min={**DEMO.confidence_min, **self.demo_confidence_min},
+            base = demonstration(
+                score_min=self.demo_score_min,
+                score_full=self.demo_score_full,
+                confidence_min=self.demo_confidence_min,
                 edge_min=self.demo_edge_min,
                 size_min=self.demo_size_min,
             )
-        return replace(
+        return tightened(
             base,
             symbol_cap=self.symbol_cap,
-            bucket_caps={**STANDARD.bucket_caps, **self.bucket_caps},
+            bucket_caps=self.bucket_caps,
             gross_max=self.gross_max,
             risk_budget=self.risk_budget,
             correlation_max=self.correlation_max,

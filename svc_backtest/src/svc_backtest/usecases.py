@@ -31,10 +31,11 @@ _JSON: Final = msgspec.json.Encoder(order="deterministic")
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What a backtest left in the artefact store. folder: models/<id>/backtest/<run id>."""
+    """What a backtest left in the artefact store. folder: models/<id>/backtest/<run id>. n_bytes: of its files."""
 
     folder: str
     result: written.BacktestResult
+    n_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +103,10 @@ class Backtest:
         report = render_report(result, inputs.market, run, fold_starts_s=starts_s)
         body = msgspec.json.format(_JSON.encode(result), indent=2) + b"\n"
         folder = f"models/{model_id}/backtest/b{hashlib.sha256(body).hexdigest()[:16]}"
-        await self._artefacts.put(f"{folder}/orders.csv", orders)
-        await self._artefacts.put(f"{folder}/report.html", report.encode())
-        await self._artefacts.put(f"{folder}/result.json", body)
-        return Stored(folder, result)
+        files = {"orders.csv": orders, "report.html": report.encode(), "result.json": body}
+        for name, data in files.items():
+            await self._artefacts.put(f"{folder}/{name}", data)
+        return Stored(folder, result, sum(map(len, files.values())))
 
     async def _load(self, model_id: str, *, days: int | None) -> _Inputs:
         try:

@@ -13,8 +13,8 @@ from qraft_contracts.subjects import INTERVAL_SECONDS
 from qraft_frames.bars import BarBatch
 from qraft_frames.features import FeatureBatch
 from qraft_quant.features import FEATURE_NAMES, WARM_UP_BARS, OnlineFeatures, feature_signature
+from qraft_store.bars.port import BarPanel, BarStore
 from svc_features.domain.grid import FloatArray, grid_index
-from svc_features.ports import History, StoredBars
 
 _VALUES = ("open", "high", "low", "close", "volume")
 
@@ -49,7 +49,7 @@ class ComputeFeatures:
 
     market: str
     interval: str
-    store: StoredBars
+    store: BarStore
     n_symbols_max: int
     _symbols: tuple[str, ...] = ()
     _places: dict[str, int] = field(default_factory=dict)
@@ -155,7 +155,7 @@ class ComputeFeatures:
         )
 
 
-def _columns_of(history: History | None, symbols: tuple[str, ...], name: str) -> FloatArray:
+def _columns_of(history: BarPanel | None, symbols: tuple[str, ...], name: str) -> FloatArray:
     """Return one value of the warm-up bars, (WARM_UP_BARS, n_symbols); symbols that the store lacks are NaN."""
     if history is None:
         return np.full((WARM_UP_BARS, len(symbols)), np.nan)

@@ -10,10 +10,12 @@ from typing import TextIO
 
 from qraft_bus.nats import NatsBus
 from qraft_bus.settings import BusSettings
+from qraft_bus.usage import processor_ms, tell_usage
 from qraft_contracts.origin import Origin
 from qraft_contracts.outcomes import Outcome
 from qraft_contracts.subjects import INTERVAL_SECONDS
 from qraft_contracts.times import format_instant
+from qraft_contracts.usage import TRAINING, ComputeUsage
 from qraft_quant.costs import CostModel
 from qraft_quant.features import FEATURE_NAMES, compute_history, feature_signature
 from qraft_registry.postgres import MIGRATIONS, SCHEMA, PostgresRegistryStore
@@ -32,6 +34,7 @@ from svc_train.adapters.package import pack, run_log
 from svc_train.adapters.progress import StdoutProgress
 from svc_train.adapters.provenance import read_provenance
 from svc_train.domain.panel import FeatureSet
+from svc_train.domain.result import TrainResult
 from svc_train.settings import TrainSettings
 from svc_train.usecases.train import Trainer
 
@@ -73,6 +76,10 @@ class TrainJob:
             actor=self.settings.actor,
         )
         asyncio.run(self._publish(model_id, files, run_id=result.run_id, log=log, started_at=started_at))
+        if self.settings.register_candidate:  # else the job asks for no server at all
+            n_bytes = len(log) + sum(map(len, files.values()))
+            usage = self._usage(result, started_at=started_at, n_bytes=n_bytes)
+            asyncio.run(tell_usage(self.common.nats_url, usage, lineage=result.run_id))
         self.progress.finished(model_id=model_id, origin=result.origin.value, horizons=list(result.forecasts))
         logs.get().info(
             "train.finished",
@@ -85,6 +92,23 @@ class TrainJob:
             failed_checks={found.gate: found.n_failed for found in result.findings if found.n_failed},
         )
         return model_id
+
+    def _usage(self, result: TrainResult, *, started_at: datetime, n_bytes: int) -> ComputeUsage:
+        """Return what this execution took; the same inputs give the same run id, so the instant is part of the id."""
+        config = self.trainer.config
+        return ComputeUsage(
+            usage_id=f"svc_train/{result.run_id}/{started_at:%Y%m%dT%H%M%S%fZ}",
+            column=TRAINING,
+            service="svc_train",
+            purpose=self.settings.reason,
+            stop_condition=f"{config.n_trees} trees a head, {len(config.horizons)} horizons, {config.n_folds} folds",
+            started_at=started_at,
+            ended_at=self.clock.now(),
+            cpu_ms=processor_ms(),
+            gpu_ms=0,
+            n_bytes=n_bytes,
+            origin=result.origin,
+        )
 
     def _read_bars(self) -> BarPanel:
         common, settings = self.common, self.settings

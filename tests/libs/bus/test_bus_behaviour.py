@@ -3,51 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
 import pytest
-from tests.libs.bus.harness import DEADLINE_S, QUICK, Recorder, message, payloads, subscription, until
+from tests.libs.bus.harness import (
+    DEADLINE_S,
+    QUICK,
+    OpenBus,
+    Recorder,
+    dead_letters,
+    fatal,
+    message,
+    payloads,
+    subscription,
+    until,
+)
 
 from qraft_bus import dead_letter as dead
-from qraft_bus.memory import MemoryBroker, MemoryBus
-from qraft_bus.nats import NatsBus
-from qraft_bus.port import Bus, Delivery
-from qraft_bus.settings import BusSettings
+from qraft_bus.port import Delivery
 from qraft_contracts import headers
 from qraft_contracts.outcomes import Malformed, Refused, Transient
-
-OpenBus = Callable[..., Bus]
-
-
-@pytest.fixture(params=["memory", pytest.param("nats", marks=pytest.mark.nats)])
-async def open_bus(request: pytest.FixtureRequest) -> AsyncIterator[OpenBus]:
-    """Make buses on one server (or broker); all are drained at the end."""
-    broker = MemoryBroker()
-    url = request.getfixturevalue("nats_url") if request.param == "nats" else None
-    opened: list[Bus] = []
-
-    def open_one(name: str = "test", settings: BusSettings = QUICK) -> Bus:
-        bus = NatsBus(url, name=name, settings=settings) if url else MemoryBus(broker, name=name, settings=settings)
-        opened.append(bus)
-        return bus
-
-    yield open_one
-    for bus in opened:
-        await bus.drain()
-
-
-async def dead_letters(open_bus: OpenBus, n_messages: int) -> list[Delivery]:
-    recorder = Recorder()
-    bus = open_bus("undertaker")
-    bus.subscribe(subscription(recorder, subject="deadletter.>", durable="undertaker"))
-    await bus.start()
-    await until(lambda: len(recorder.deliveries) >= n_messages, what=f"{n_messages} dead letters")
-    return recorder.deliveries
-
-
-async def fatal(bus: Bus) -> str:
-    return await asyncio.wait_for(bus.wait_fatal(), DEADLINE_S)
 
 
 async def test_messages_arrive_in_order_with_their_bytes_and_headers(open_bus: OpenBus) -> None:

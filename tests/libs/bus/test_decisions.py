@@ -7,10 +7,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qraft_bus.decisions import Bury, Retry, Settle, Stop, backoff_s, judge_delivery, judge_outcome
-from qraft_bus.port import Delivery
+from qraft_bus.decisions import (
+    Bury,
+    Later,
+    Retry,
+    Settle,
+    Stop,
+    backoff_s,
+    judge_delivery,
+    judge_headers,
+    judge_outcome,
+    judge_work,
+)
+from qraft_bus.port import Delivery, RetryLater
 from qraft_bus.settings import BusSettings
-from qraft_contracts.outcomes import Malformed, Refused, Transient
+from qraft_contracts.outcomes import Malformed, Outcome, Refused, Transient
 
 SETTINGS = BusSettings()
 HEADERS = {
@@ -100,3 +111,34 @@ def test_backoff_doubles_to_a_ceiling_and_is_reproducible(n_attempts: int, key: 
 
 def test_backoff_spreads_different_messages() -> None:
     assert len({backoff_s(8, key=str(number), settings=SETTINGS) for number in range(100)}) == 100
+
+
+@pytest.mark.parametrize(
+    ("outcome", "verdict"),
+    [
+        (None, Settle()),
+        (Refused("canceled", "by the user"), Settle("refused", "canceled", "by the user")),
+        (Malformed("undecodable", "x"), Bury("undecodable", "x")),
+        (RetryLater(42.0, "the provider said so"), Later(42.0, "the provider said so")),
+        (RetryLater(0), Later(0, "")),
+    ],
+)
+def test_work_that_ended_by_name_is_settled_buried_or_handed_back(
+    outcome: Outcome | RetryLater | None, verdict: object
+) -> None:
+    assert judge_work(outcome, key="k", n_delivered=99, settings=SETTINGS) == verdict
+
+
+@given(st.integers(1, 10_000))
+def test_transient_work_comes_again_for_ever_after_bounded_growing_pauses(n_delivered: int) -> None:
+    verdict = judge_work(Transient("database_away"), key="k", n_delivered=n_delivered, settings=SETTINGS)
+
+    assert isinstance(verdict, Later) and verdict.reason == "database_away"
+    assert SETTINGS.backoff_first_s / 2 <= verdict.delay_s <= SETTINGS.backoff_max_s
+    assert n_delivered < 10 or verdict.delay_s >= SETTINGS.backoff_max_s / 2
+
+
+def test_work_delivered_often_is_not_poison_but_an_unknown_schema_is_unreadable() -> None:
+    assert judge_headers(delivery(n_delivered=1_000), schemas=("bars/1",)) is None
+    unreadable = judge_headers(delivery(), schemas=("bars/2",))
+    assert unreadable is not None and unreadable.reason == "unknown_schema"

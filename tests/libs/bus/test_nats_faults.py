@@ -295,3 +295,12 @@ async def test_more_messages_than_may_be_in_flight_are_published_in_order(open_b
     acks = await bus.publish_many([message(number) for number in range(600)])
 
     assert [ack.stream_seq for ack in acks] == list(range(1, 601))
+
+
+async def test_more_bytes_than_the_client_buffers_are_published_in_order(open_bus: OpenBus) -> None:
+    bus = open_bus()
+    await bus.start()
+
+    acks = await bus.publish_many([replace(message(number), data=bytes(100_000)) for number in range(100)])
+
+    assert [ack.stream_seq for ack in acks] == list(range(1, 101))

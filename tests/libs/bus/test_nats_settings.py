@@ -11,7 +11,7 @@ from faststream import AckPolicy
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy as ServerAckPolicy
 from nats.js.api import DeliverPolicy, DiscardPolicy, RetentionPolicy, StorageType
-from tests.libs.bus.harness import QUICK, Recorder, subscription
+from tests.libs.bus.harness import QUICK, Recorder, subscription, work
 
 from qraft_bus.nats import NatsBus
 from qraft_bus.settings import BusSettings
@@ -48,7 +48,7 @@ async def test_stream_stands_on_the_server_as_written(js: JetStreamContext, spec
 
 async def test_records_refuse_new_messages_before_they_drop_old_ones() -> None:
     assert {spec.name for spec in STREAMS if spec.keeps_old} == {"MODELS", "DEADLETTER"}
-    assert {spec.name for spec in STREAMS if spec.deny_purge} == {"MODELS", "EXECUTION"}
+    assert {spec.name for spec in STREAMS if spec.deny_purge} == {"MODELS", "EXECUTION", "LEDGER"}
 
 
 async def test_applying_streams_again_changes_nothing_and_repairs_a_changed_one(js: JetStreamContext) -> None:
@@ -92,6 +92,29 @@ async def test_changed_settings_reach_an_existing_durable(js: JetStreamContext, 
     config = (await js.consumer_info("BARS", "reader")).config
 
     assert (config.ack_wait, config.max_ack_pending) == (7, 8)
+
+
+async def test_work_queue_stands_on_the_server_as_written_and_follows_a_changed_cap(
+    js: JetStreamContext, nats_url: str
+) -> None:
+    for n_concurrent in (4, 7, 2):
+        bus = NatsBus(nats_url, name="test", settings=QUICK)
+        bus.work(work(Recorder(), n_concurrent=n_concurrent, ack_wait_s=30))
+        await bus.start()
+        await bus.drain()
+
+        config = (await js.consumer_info("IMAGEJOBS", "imagegen-openai")).config
+        assert config.max_ack_pending == n_concurrent  # over all processes together
+
+    assert config.durable_name == "imagegen-openai"
+    assert config.filter_subject == "imagejob.created.openai"
+    assert config.deliver_subject is None  # pull
+    assert config.deliver_policy == DeliverPolicy.ALL
+    assert config.ack_policy == ServerAckPolicy.EXPLICIT
+    assert config.ack_wait == 30
+    assert config.max_deliver == -1
+    assert config.max_waiting == 512
+    assert not config.backoff
 
 
 async def test_client_never_stops_reconnecting_and_notices_a_frozen_server(nats_url: str) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -111,9 +112,24 @@ async def test_outbox_outside_a_transaction_is_our_bug(pool: asyncpg.Pool[asyncp
 
 async def test_same_id_is_kept_once(pool: asyncpg.Pool[asyncpg.Record]) -> None:
     await commit(pool, 1, 2)
-    await commit(pool, 2, 3)
+    await commit(pool, 2, 3, 3)
 
     assert await n_unpublished(pool) == 3
+
+
+async def test_ids_follow_the_order_of_the_messages(pool: asyncpg.Pool[asyncpg.Record]) -> None:
+    numbers = random.Random(7).sample(range(1_000), 200)
+
+    await commit(pool, *numbers)
+
+    stored = await pool.fetch("SELECT message_id FROM shop.outbox ORDER BY id")
+    assert [row["message_id"] for row in stored] == [f"orders.paper/{number}" for number in numbers]
+
+
+async def test_no_message_is_no_row(pool: asyncpg.Pool[asyncpg.Record]) -> None:
+    await commit(pool)
+
+    assert await n_unpublished(pool) == 0
 
 
 async def test_many_rows_are_published_in_the_order_of_their_ids(
@@ -164,6 +180,19 @@ async def test_only_one_relay_of_a_schema_works_at_a_time(pool: asyncpg.Pool[asy
         assert await OutboxRelay(pool, schema="shop", bus=bus).flush() == 0
 
     assert await OutboxRelay(pool, schema="shop", bus=bus).flush() == 1
+
+
+async def test_rows_that_another_relay_did_not_see_do_not_wait_for_the_next_poll(
+    pool: asyncpg.Pool[asyncpg.Record], bus: MemoryBus, running: OutboxRelay
+) -> None:
+    async with pool.acquire() as other, other.transaction():
+        await other.execute("SELECT pg_advisory_xact_lock(hashtext('shop.outbox'))")
+        await commit(pool, 1)
+        running.wake()
+        await asyncio.sleep(0.1)
+        assert await n_unpublished(pool) == 1
+
+    await _until_published(bus, 1, within_s=5)
 
 
 async def test_published_rows_are_pruned_after_their_time_and_others_never(

@@ -6,10 +6,14 @@ import numpy as np
 import pytest
 from nats.aio.msg import Msg
 
-from qraft_cli.rows import decode_rows, format_row, matches
+from qraft_cli.rows import credits_text, decode_rows, format_row, matches
 from qraft_cli.view import sparkline
+from qraft_contracts.codec import encode
+from qraft_contracts.imagejobs import ImageJobEvent
+from qraft_contracts.ledger import LedgerEntry, Posting
 from qraft_contracts.origin import Origin
 from qraft_contracts.outcomes import Malformed
+from qraft_contracts.usage import TRAINING, ComputeUsage
 from qraft_frames.bars import BarBatch, encode_bars
 from qraft_frames.features import FeatureBatch, encode_features
 
@@ -74,6 +78,54 @@ def test_row_begins_with_what_it_is_about():
     text = format_row({"volume": 3.0, "symbol": "AAA", "subject": "bars.5m", "reason": None})
 
     assert text.split() == ["bars.5m", "AAA", "volume=3", "reason=-"]
+
+
+def test_ledger_entry_reads_as_its_postings_in_credits():
+    entry = LedgerEntry(
+        7, "settle:job/x", "hold_settled", "acme", 3, AT,
+        (Posting("acme/held", "microcredit", -4_500_000), Posting("compute/demo", "cpu_ms", 1200)),
+        "job/x", {"model": "simulated/simulated-1"}, "0" * 64, "abcdef" * 10,
+    )  # fmt: skip
+
+    row = decode_rows(_message("ledger.entries.acme", encode(entry), LedgerEntry.SCHEMA))[0]
+
+    text = format_row(row)
+    assert text.startswith("ledger.entries.acme 2025-09-01T00:05:00Z acme         hold_settled seq=7")
+    assert "[acme/held -4.5] [compute/demo +1,200 cpu_ms] hold_id=job/x model=simulated/simulated-1" in text
+    assert text.endswith("hash=abcdefabcdef")
+    assert row["prev_hash"] == "0" * 64  # for programs everything stays
+
+
+def test_image_job_reads_as_its_state_and_money():
+    event = ImageJobEvent(
+        "j1", "acme", "simulated", "simulated-1", "generation", "succeeded", "succeeded", "settled",
+        4_000_000, 4_000_000, 1, AT, Origin.SIMULATED, asset_ids=("a1",),
+    )  # fmt: skip
+
+    row = decode_rows(_message("imagejob.succeeded", encode(event), ImageJobEvent.SCHEMA))[0]
+
+    assert format_row(row).split()[:5] == ["imagejob.succeeded", "2025-09-01T00:05:00Z", "j1", "acme", "succeeded"]
+    assert "money=settled held=4 charged=4" in format_row(row)
+    assert "origin=simulated" in format_row(row)
+    assert "cause" not in format_row(row)
+
+
+def test_usage_reads_as_its_column_and_figures():
+    usage = ComputeUsage(
+        "svc_train/t1", TRAINING, "svc_train", "first model", "24 trees a head", AT, AT, 61_000, 0, 5, Origin.REPLAY
+    )
+
+    text = format_row(decode_rows(_message("usage.compute", encode(usage), ComputeUsage.SCHEMA))[0])
+
+    assert text.split()[:2] == ["usage.compute", "training"]
+    assert "cpu_ms=61000 gpu_ms=0 n_bytes=5 origin=replay provider_cost_microusd=-" in text
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"), [(0, "0"), (4_500_000, "4.5"), (-1, "-0.000001"), (1_000_000_000_000, "1,000,000")]
+)
+def test_credits_are_exact(amount, text):
+    assert credits_text(amount) == text
 
 
 def test_sparkline_spans_low_to_high_and_knows_the_flat_line():

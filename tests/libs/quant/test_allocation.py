@@ -20,6 +20,7 @@ from qraft_quant.allocation import (
     HorizonRows,
     allocate,
     correlation_matrix,
+    tightened,
     weekly_correlations,
 )
 from qraft_quant.allocation.sizing import portfolio_volatility, project_to_cap
@@ -222,6 +223,22 @@ def test_limits_out_of_range_are_refused(change: dict[str, object]):
         replace(STANDARD, **change)
 
 
+def test_risk_limits_are_tightened_and_never_loosened():
+    caps = {
+        "symbol_cap": 0.1, "bucket_caps": {"trend": 0.2}, "gross_max": 0.5, "risk_budget": 0.3, "correlation_max": 0.5,
+    }  # fmt: skip
+
+    tight = tightened(STANDARD, **caps)
+
+    assert tight == replace(STANDARD, **caps | {"bucket_caps": {**STANDARD.bucket_caps, "trend": 0.2}})
+    for name, value in (("symbol_cap", 0.11), ("gross_max", 0.6), ("risk_budget", NAN), ("correlation_max", 0.6)):
+        with pytest.raises(ValueError, match=name):
+            tightened(tight, **caps | {name: value})
+    for buckets in ({"trend": 0.3}, {"momentum": 0.1}):
+        with pytest.raises(ValueError, match="bucket"):
+            tightened(tight, **caps | {"bucket_caps": buckets})
+
+
 def test_a_horizon_twice_or_unknown_or_a_symbol_twice_is_an_error():
     outlook = {"A": (0.5, 0.9, 0.1)}
     with pytest.raises(ValueError, match="once"):
@@ -360,6 +377,13 @@ def test_portfolio_volatility_of_an_absurd_size_neither_overflows_nor_vanishes(s
     found = portfolio_volatility(np.array([3.0, -4.0]), volatility=np.array([size, size]), correlations=np.eye(2))
 
     assert found == pytest.approx(5.0 * size)
+
+
+def test_a_volatility_that_overflows_over_a_year_is_no_number():
+    allocation = allocate([rows("1h", {"A": (2e306, 0.9, 3e306)})], None, STANDARD)
+
+    assert allocation.targets == ()
+    assert [(refusal.reason, refusal.n) for refusal in allocation.refused] == [("nan_input", 1)]
 
 
 @settings(max_examples=100, deadline=None)

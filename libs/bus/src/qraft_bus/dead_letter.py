@@ -46,7 +46,7 @@ def dead_letter(delivery: Delivery, *, durable: str, reason: str, detail: str) -
             **kept,
             headers.MESSAGE_ID: f"deadletter/{delivery.stream}/{durable}/{delivery.stream_seq}",
             REASON: reason,
-            DETAIL: _one_line(detail),
+            DETAIL: one_line(detail),
             DURABLE: durable,
             SUBJECT: delivery.subject,
             STREAM_SEQ: str(delivery.stream_seq),
@@ -56,8 +56,8 @@ def dead_letter(delivery: Delivery, *, durable: str, reason: str, detail: str) -
     )
 
 
-def _one_line(text: str) -> str:
-    """Header values are one line; control characters and other alphabets are escaped."""
+def one_line(text: str) -> str:
+    """Return a text as a header's value: one line; control characters and other alphabets are escaped."""
     return text[:_DETAIL_LENGTH_MAX].encode("unicode_escape").decode("ascii")
 
 

@@ -6,10 +6,10 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from qraft_bus.port import Delivery
+from qraft_bus.port import Delivery, RetryLater
 from qraft_bus.settings import BusSettings
 from qraft_contracts import headers
-from qraft_contracts.outcomes import Malformed, Refused, Transient
+from qraft_contracts.outcomes import Malformed, Outcome, Refused, Transient
 from qraft_contracts.subjects import DEAD_LETTER_PREFIX
 
 _DOUBLINGS_MAX = 16  # keeps 2**n small; the largest pause is reached long before
@@ -47,12 +47,34 @@ class Stop:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Later:
+    """Hand the message back; it comes again after a pause, others may come before it."""
+
+    delay_s: float
+    reason: str
+
+
 Verdict = Settle | Bury | Retry | Stop
+WorkVerdict = Settle | Bury | Later
 
 
 def judge_delivery(delivery: Delivery, *, schemas: Sequence[str], settings: BusSettings) -> Bury | None:
     """Return why a delivery must not reach its handler, or None when it may."""
-    if delivery.subject.startswith(f"{DEAD_LETTER_PREFIX}."):
+    if (unreadable := judge_headers(delivery, schemas=schemas)) is not None:
+        return unreadable
+    if delivery.n_delivered > settings.max_deliveries and not _is_dead_letter(delivery):
+        return Bury(
+            "poison",
+            f"delivered {delivery.n_delivered} times, allowed {settings.max_deliveries}: every earlier handling "
+            "ended without acknowledgement (crash, bug or kill)",
+        )
+    return None
+
+
+def judge_headers(delivery: Delivery, *, schemas: Sequence[str]) -> Bury | None:
+    """Return why nobody could read a delivery, by its headers, or None."""
+    if _is_dead_letter(delivery):
         return None  # dead letters carry whatever their message carried; their readers take them as they are
     missing = [name for name in headers.REQUIRED if not delivery.headers.get(name)]
     if missing:
@@ -60,13 +82,11 @@ def judge_delivery(delivery: Delivery, *, schemas: Sequence[str], settings: BusS
     schema = delivery.headers[headers.SCHEMA]
     if schema not in schemas:
         return Bury("unknown_schema", f"expected a schema out of {list(schemas)}, received {schema!r}")
-    if delivery.n_delivered > settings.max_deliveries:
-        return Bury(
-            "poison",
-            f"delivered {delivery.n_delivered} times, allowed {settings.max_deliveries}: every earlier handling "
-            "ended without acknowledgement (crash, bug or kill)",
-        )
     return None
+
+
+def _is_dead_letter(delivery: Delivery) -> bool:
+    return delivery.subject.startswith(f"{DEAD_LETTER_PREFIX}.")
 
 
 def judge_outcome(
@@ -96,6 +116,31 @@ def judge_outcome(
             return Stop(f"still failing after {n_attempts} attempts in {elapsed_s:.1f} s: {error}")
         case _:
             return Stop(f"bug in the handler: {type(error).__name__}: {error}")
+
+
+def judge_work(
+    outcome: Outcome | RetryLater | None, *, key: str, n_delivered: int, settings: BusSettings
+) -> WorkVerdict:
+    """
+    Return what follows from the named end of one piece of work.
+
+    Args:
+        outcome: what the handler raised, or None.
+        key: names the message; spreads the pauses of different messages.
+        n_delivered: deliveries so far, this one included.
+        settings: the bounds.
+    """
+    match outcome:
+        case None:
+            return Settle()
+        case RetryLater():
+            return Later(outcome.delay_s, reason=outcome.reason)
+        case Malformed():
+            return Bury(outcome.reason, outcome.detail)
+        case Refused():
+            return Settle(outcome="refused", reason=outcome.reason, detail=outcome.detail)
+        case _:
+            return Later(backoff_s(n_delivered, key=key, settings=settings), reason=str(outcome))
 
 
 def backoff_s(n_attempts: int, *, key: str, settings: BusSettings) -> float:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
-from faststream import AckPolicy, BaseMiddleware
+from faststream import AckPolicy
 from faststream.nats import JStream, NatsBroker, PullSub
 from faststream.nats.broker.broker import UNRECOVERABLE_CONNECT_ERRORS
 from nats.aio.client import Client
@@ -16,24 +15,25 @@ from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
 
+from qraft_bus.calls import Responder, request
+from qraft_bus.connection import SurfaceErrors, connection_options, quiet_logger, raw_messages
 from qraft_bus.consume import Consumption
 from qraft_bus.dead_letter import DeadLetterMessage
-from qraft_bus.durables import consumer_config, delivery_of
+from qraft_bus.durables import consumer_config, delivery_of, work_config
 from qraft_bus.fatal import Fatal
-from qraft_bus.port import Delivery, OutMessage, PublishAck, Subscription
+from qraft_bus.inbox import Inbox
+from qraft_bus.port import Answerer, Delivery, OutMessage, PublishAck, Subscription, WorkSubscription
 from qraft_bus.publish import JetStreamPublisher
 from qraft_bus.pull import PatientPull
 from qraft_bus.settings import BusSettings
 from qraft_bus.streams import apply_streams, stream_of
 from qraft_bus.watch import Watchdog
+from qraft_bus.work import Workload
+from qraft_bus.worker import Worker
 from qraft_contracts.outcomes import Transient
 from qraft_telemetry import logs, metrics
 
 _DURABLE_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_RECONNECT_PAUSE_S: Final = 0.25
-# Three unanswered pings, so a frozen server is noticed within 8 s (nats-py's own default: 6 minutes).
-_PING_INTERVAL_S: Final = 2
-_PINGS_OUTSTANDING_MAX: Final = 2
 _START_RETRY_PAUSE_S: Final = 0.2
 
 
@@ -49,7 +49,12 @@ class NatsBus:
         self._settings = settings
         self._fatal = Fatal()
         self._subscriptions: list[tuple[Subscription, Any]] = []
+        self._works: list[WorkSubscription] = []
+        self._answerers: list[Answerer] = []
+        self._workers: list[Worker] = []
+        self._responders: list[Responder] = []
         self._client: Client | None = None
+        self._inbox: Inbox | None = None
         self._publisher: JetStreamPublisher | None = None
         self._watchdog: Watchdog | None = None
         self._is_draining = False
@@ -58,14 +63,14 @@ class NatsBus:
             name=name,
             apply_types=False,
             ack_policy=AckPolicy.MANUAL,
-            logger=_quiet_logger(),
+            logger=quiet_logger(),
             middlewares=[self._surface],
             graceful_timeout=settings.drain_timeout_s,
             error_cb=self._on_error,
             disconnected_cb=self._on_disconnected,
             reconnected_cb=self._on_reconnected,
             closed_cb=self._on_closed,
-            **_connection_options(),
+            **connection_options(),
         )
 
     @property
@@ -80,20 +85,28 @@ class NatsBus:
             return self._fatal.reason
         if self._client is None or self._watchdog is None:
             return "not started"
-        return self._watchdog.trouble if self._client.is_connected else "not connected to the bus"
+        if not self._client.is_connected:
+            return "not connected to the bus"
+        return self._watchdog.trouble or (self._publisher.trouble if self._publisher is not None else None)
 
     @property
     def subscriptions(self) -> tuple[Subscription, ...]:
         """Return what was registered."""
         return tuple(subscription for subscription, _ in self._subscriptions)
 
+    @property
+    def works(self) -> tuple[WorkSubscription, ...]:
+        """Return the work queues that were registered."""
+        return tuple(self._works)
+
+    @property
+    def answerers(self) -> tuple[Answerer, ...]:
+        """Return the answerers that were registered."""
+        return tuple(self._answerers)
+
     def subscribe(self, subscription: Subscription) -> None:
         """Register a subscription; before `start`. Raises ValueError for a name or subject the bus does not know."""
-        if not _DURABLE_NAME.fullmatch(subscription.durable):
-            raise ValueError(f"expected a durable of letters, digits, - and _, received {subscription.durable!r}")
-        if self._client is not None:
-            raise ValueError(f"expected subscriptions before start, received {subscription.durable!r} after it")
-        stream = stream_of(subscription.subject)
+        stream = self._checked(subscription.durable, subscription.subject)
         consumption = Consumption(subscription, settings=self._settings, fatal=self._fatal, bury=self._bury)
         subscriber = self.broker.subscriber(
             subscription.subject,
@@ -102,12 +115,31 @@ class NatsBus:
             pull_sub=PullSub(batch=True, batch_size=self._settings.batch_size, timeout=self._settings.idle_fetch_s),
             ack_policy=AckPolicy.MANUAL,
             no_reply=True,
-            decoder=_raw_messages,
+            decoder=raw_messages,
             title=f"{subscription.subject}:{subscription.durable}",
             description=f"schemas: {', '.join(subscription.schemas)}",
         )
         subscriber(self._receiver(consumption, subscriber))
         self._subscriptions.append((subscription, subscriber))
+
+    def work(self, work: WorkSubscription) -> None:
+        """Register a work queue; before `start`. Raises ValueError as `subscribe` does."""
+        self._checked(work.durable, work.subject)
+        self._works.append(work)
+
+    def answer(self, answerer: Answerer) -> None:
+        """Register an answerer; before `start`."""
+        if self._client is not None:
+            raise ValueError(f"expected answerers before start, received {answerer.subject!r} after it")
+        self._answerers.append(answerer)
+
+    async def request(
+        self, subject: str, data: bytes, *, schema: str, timeout_s: float, cause: Mapping[str, str] | None = None
+    ) -> bytes:
+        """Ask and return the answer; see the port."""
+        if self._inbox is None:
+            raise Transient("bus_away", "the bus is not started")
+        return await request(self._inbox, subject, data, schema=schema, timeout_s=timeout_s, cause=cause or {})
 
     async def start(self) -> None:
         """Connect, apply streams and durables, begin to consume. Raises Transient if the server stays away."""
@@ -117,10 +149,14 @@ class NatsBus:
                 await self._prepare_server(client.jetstream())
         except TimeoutError as error:
             raise Transient("bus_away", f"no JetStream within {self._settings.connect_timeout_s} s") from error
-        publisher = self._publisher = JetStreamPublisher(client, service=self._name, settings=self._settings)
+        inbox = self._inbox = Inbox(client)
+        await inbox.open()
+        publisher = self._publisher = JetStreamPublisher(inbox, service=self._name, settings=self._settings)
+        durables = [(stream_of(it.subject), it.durable) for it in self.subscriptions]
+        durables += [(stream_of(it.subject), it.durable) for it in self._works]
         self._watchdog = Watchdog(
             client,
-            durables=tuple((stream_of(it.subject), it.durable) for it, _ in self._subscriptions),
+            durables=tuple(durables),
             published_streams=lambda: frozenset(publisher.streams),
             interval_s=self._settings.watch_interval_s,
             fatal=self._fatal,
@@ -128,6 +164,7 @@ class NatsBus:
         await self.broker.start()
         for _, subscriber in self._subscriptions:
             subscriber.subscription = self._patient(subscriber, client, self._watchdog)
+        await self._start_workers(client, self._watchdog)
         self._watchdog.start()
         metrics.BUS_CONNECTED.set(1)
 
@@ -138,8 +175,12 @@ class NatsBus:
             await self._watchdog.stop()
         for _, subscriber in self._subscriptions:
             subscriber.running = False
-        # All at once: each waits for its own handler, and together they have one drain time.
-        await asyncio.gather(*(subscriber.stop() for _, subscriber in self._subscriptions))
+        # All at once: each waits for its own handlers, and together they have one drain time.
+        await asyncio.gather(
+            *(subscriber.stop() for _, subscriber in self._subscriptions),
+            *(worker.stop(self._settings.drain_timeout_s) for worker in self._workers),
+            *(responder.stop(self._settings.drain_timeout_s) for responder in self._responders),
+        )
         metrics.BUS_CONNECTED.set(0)
         client = self._client
         if client is None or client.is_closed:
@@ -205,12 +246,35 @@ class NatsBus:
                     await js.add_consumer(
                         stream_of(subscription.subject), consumer_config(subscription, self._settings)
                     )
+                for work in self._works:
+                    await js.add_consumer(stream_of(work.subject), work_config(work))
                 return
             except (TimeoutError, NatsError) as error:
                 if not _is_passing(error):
                     raise
                 logs.get().warning("bus.not_ready", reason=repr(error))
             await asyncio.sleep(_START_RETRY_PAUSE_S)
+
+    async def _start_workers(self, client: Client, watchdog: Watchdog) -> None:
+        for work in self._works:
+            load = Workload(work, settings=self._settings, fatal=self._fatal, bury=self._bury)
+            worker = Worker(
+                load, client=client, settings=self._settings, fatal=self._fatal, on_trouble=watchdog.suspect
+            )
+            self._workers.append(worker)
+            await worker.start()
+        for answerer in self._answerers:
+            responder = Responder(answerer, client=client, fatal=self._fatal)
+            self._responders.append(responder)
+            await responder.start()
+
+    def _checked(self, durable: str, subject: str) -> str:
+        """Return the stream of a subject that a durable may be made on."""
+        if not _DURABLE_NAME.fullmatch(durable):
+            raise ValueError(f"expected a durable of letters, digits, - and _, received {durable!r}")
+        if self._client is not None:
+            raise ValueError(f"expected subscriptions before start, received {durable!r} after it")
+        return stream_of(subject)
 
     def _receiver(self, consumption: Consumption, subscriber: Any) -> Callable[[Any], Awaitable[None]]:
         async def receive(messages: Any) -> None:  # a list of Msg; FastStream makes a schema of what stands here
@@ -248,8 +312,8 @@ class NatsBus:
             raise Transient("bus_away", "the bus is not started")
         return self._client.jetstream(timeout=self._settings.publish_timeout_s)
 
-    def _surface(self, message: Any, /, *, context: Any) -> BaseMiddleware[Any, Any]:
-        return _SurfaceErrors(message, context=context, fatal=self._fatal)
+    def _surface(self, message: Any, /, *, context: Any) -> SurfaceErrors:
+        return SurfaceErrors(message, context=context, fatal=self._fatal)
 
     async def _on_error(self, error: Exception) -> None:
         logs.get().warning("bus.error", error=repr(error))
@@ -262,11 +326,17 @@ class NatsBus:
 
     async def _on_disconnected(self) -> None:
         metrics.BUS_CONNECTED.set(0)
+        if self._inbox is not None:
+            self._inbox.fail_waiting()
+        for worker in self._workers:
+            worker.on_connection()
         if not self._is_draining:
             logs.get().warning("bus.disconnected")
 
     async def _on_reconnected(self) -> None:
         logs.get().info("bus.reconnected")
+        for worker in self._workers:
+            worker.on_connection()
         if self._watchdog is not None:
             self._watchdog.check_soon()
 
@@ -275,48 +345,7 @@ class NatsBus:
             self._fatal.declare("the connection to the bus is closed for good")
 
 
-def _connection_options() -> dict[str, Any]:
-    """nats-py's types want whole seconds where it takes fractions."""
-    return {
-        "max_reconnect_attempts": -1,
-        "reconnect_time_wait": _RECONNECT_PAUSE_S,
-        "connect_timeout": 2,
-        "ping_interval": _PING_INTERVAL_S,
-        "max_outstanding_pings": _PINGS_OUTSTANDING_MAX,
-        "drain_timeout": 5,
-        "allow_reconnect": True,
-    }
-
-
-def _quiet_logger() -> logging.Logger:
-    """FastStream logs two INFO lines a message; its warnings and errors stay."""
-    logger = logging.getLogger("qraft_bus.faststream")
-    logger.setLevel(logging.WARNING)
-    return logger
-
-
-async def _raw_messages(message: Any) -> Any:
-    """FastStream's decoder would try every payload as JSON; ours are bytes until their handler decodes them."""
-    return message.raw_message
-
-
 def _is_passing(error: BaseException) -> bool:
     """Return whether a refused set-up may succeed a moment later: no answer yet, rather than a no."""
     code = getattr(error, "code", None)
     return code is None or code >= 500
-
-
-class _SurfaceErrors(BaseMiddleware[Any, Any]):
-    """FastStream swallows what a consumer raises. Handlers' errors are judged in `consume`; here is the rest: ours."""
-
-    def __init__(self, message: Any, /, *, context: Any, fatal: Fatal) -> None:
-        super().__init__(message, context=context)
-        self._fatal = fatal
-
-    async def after_processed(
-        self, exc_type: type[BaseException] | None = None, exc_val: BaseException | None = None, exc_tb: Any = None
-    ) -> bool | None:
-        """Declare the bus fatal for any exception that came this far."""
-        if exc_val is not None and not isinstance(exc_val, asyncio.CancelledError):
-            self._fatal.declare(f"bug or lost connection while receiving: {exc_val!r}")
-        return await super().after_processed(exc_type, exc_val, exc_tb)

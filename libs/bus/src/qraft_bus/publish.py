@@ -1,5 +1,5 @@
 """
-Publishing to JetStream with a receipt, straight on the nats-py client.
+Publishing to JetStream with a receipt, through our own inbox.
 
 Not through FastStream's publish: without `stream=` that is fire-and-forget, with it the time-out is 0.5 s, and either
 way it encodes and wraps what is bytes already.
@@ -13,11 +13,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
 import msgspec
-from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.errors import MaxPayloadError, NoRespondersError
 
 from qraft_bus.decisions import backoff_s
+from qraft_bus.inbox import Inbox
 from qraft_bus.outgoing import outgoing_headers
 from qraft_bus.port import OutMessage, PublishAck
 from qraft_bus.settings import BusSettings
@@ -28,6 +28,7 @@ from qraft_telemetry import logs, metrics
 IN_FLIGHT_MAX: Final = 256  # messages of one publish_many waiting for receipts; far below the server's own limits
 _EXPECTED_STREAM: Final = "Nats-Expected-Stream"
 _SERVER_FAULT_MIN: Final = 500
+_TROUBLE_S: Final = 30.0  # longer than any pause between two attempts of one publish
 
 T = TypeVar("T")
 
@@ -59,11 +60,23 @@ class JetStreamPublisher:
     A publish that timed out may still be stored later; its id then makes the retry a duplicate, which is success.
     """
 
-    def __init__(self, client: Client, *, service: str, settings: BusSettings) -> None:
-        self._client = client
+    def __init__(self, inbox: Inbox, *, service: str, settings: BusSettings) -> None:
+        self._inbox = inbox
         self._service = service
         self._settings = settings
         self.streams: set[str] = set()  # those published to, for the watchdog
+        self._failed: dict[str, tuple[float, str]] = {}  # stream → when and why its last publish failed
+
+    @property
+    def trouble(self) -> str | None:
+        """
+        Return which stream takes nothing at the moment, and why, or None.
+
+        A full disk shows here only: the server stays connected, and its streams exist. A failure is forgotten when a
+        publish succeeds, or when nobody has tried again for a while.
+        """
+        since = time.monotonic() - _TROUBLE_S
+        return next((why for at, why in self._failed.values() if at >= since), None)
 
     async def publish(self, message: OutMessage) -> PublishAck:
         """Store one message; see `qraft_bus.port.Bus.publish`."""
@@ -118,16 +131,19 @@ class JetStreamPublisher:
     async def _once(self, subject: str, data: bytes, headers: dict[str, str]) -> _Receipt:
         stream = stream_of(subject)
         self.streams.add(stream)
-        if not self._client.is_connected:
-            # nats-py would take it into its buffer and send it after the caller was told of a time-out.
-            raise Transient("bus_away", "not connected to the bus")
         try:
-            reply = await self._client.request(
-                subject,
-                data,
-                timeout=self._settings.publish_timeout_s,
-                headers={**headers, _EXPECTED_STREAM: stream},
-            )
+            receipt = await self._ask(stream, subject, data, headers)
+        except Transient as error:
+            if error.reason != "bus_away":  # the connection itself tells that, and when it is back
+                self._failed[stream] = (time.monotonic(), str(error))
+            raise
+        self._failed.pop(stream, None)
+        return receipt
+
+    async def _ask(self, stream: str, subject: str, data: bytes, headers: dict[str, str]) -> _Receipt:
+        headers = {**headers, _EXPECTED_STREAM: stream}
+        try:
+            reply = await self._inbox.ask(subject, data, headers, timeout_s=self._settings.publish_timeout_s)
         except NoRespondersError as error:
             raise Transient("no_stream", f"no stream answers for {subject}") from error
         except TimeoutError as error:

@@ -63,6 +63,20 @@ STREAMS: Final[tuple[StreamSpec, ...]] = (
         keeps_old=True,
         deny_purge=True,
     ),
+    # A job says about five things of half a kilobyte: 100,000 jobs. A waiting job dropped here would still be found by
+    # the sweeper, in PostgreSQL.
+    StreamSpec("IMAGEJOBS", ("imagejob.>",), "image jobs; the truth is PostgreSQL", 256 * _MIB, 7 * _DAY_S),
+    # Half a million entries of 1 KB for those who follow the books; whoever needs older ones asks svc_billing.
+    StreamSpec(
+        "LEDGER",
+        ("ledger.>",),
+        "entries of the credit ledger; the truth is PostgreSQL",
+        512 * _MIB,
+        30 * _DAY_S,
+        deny_purge=True,
+    ),
+    # Booked within seconds; 30 days are for a svc_billing that is away.
+    StreamSpec("USAGE", ("usage.>",), "what jobs and calls took; booked by svc_billing", 64 * _MIB, 30 * _DAY_S),
     StreamSpec(
         "DEADLETTER",
         ("deadletter.>",),

@@ -6,9 +6,11 @@ from typing import Any
 
 from qraft_bus.streams import STREAMS
 from qraft_contracts import headers
+from qraft_contracts.billing import BillingReply
 from qraft_contracts.export import json_schemas
-from qraft_contracts.flow import FLOW, Edge
+from qraft_contracts.flow import CALLS, FLOW, Edge
 
+_REPLIES = "replies"
 _HEADER_TEXTS = {
     headers.MESSAGE_ID: "Deterministic id, made from what the message is; the stream stores it once.",
     headers.SCHEMA: "Name and major of the payload's schema.",
@@ -29,10 +31,10 @@ def build_asyncapi() -> dict[str, Any]:
             "description": "JetStream, file storage, durable pull consumers, explicit acknowledgement. Streams: "
             + ", ".join(f"{spec.name} ({', '.join(spec.subjects)})" for spec in STREAMS),
         },
-        "channels": {_key(edge.subject): _channel(edge) for edge in FLOW},
-        "operations": _operations(),
+        "channels": {_key(edge.subject): _channel(edge) for edge in FLOW} | _call_channels(),
+        "operations": _operations() | _call_operations(),
         "components": {
-            "messages": {_key(edge.schema): _message(edge) for edge in FLOW},
+            "messages": {_key(edge.schema): _message(edge) for edge in FLOW} | _call_messages(),
             "schemas": _components(),
         },
     }
@@ -57,6 +59,47 @@ def _operations() -> dict[str, Any]:
         for service in edge.readers:
             found[f"{service}-receives-{_key(edge.subject)}"] = {"action": "receive", "channel": channel}
     return found
+
+
+def _call_channels() -> dict[str, Any]:
+    """Return a channel a question, and the one of all answers: an inbox that the asker names."""
+    found: dict[str, Any] = {}
+    for call in CALLS:
+        name = _key(call.schema)
+        found[_key(call.subject)] = {
+            "address": call.subject,
+            "description": f"question to {call.answerer}, one queue group",
+            "messages": {name: {"$ref": f"#/components/messages/{name}"}},
+        }
+    name = _key(BillingReply.SCHEMA)
+    found[_REPLIES] = {
+        "address": None,
+        "description": "the inbox named in the question",
+        "messages": {name: {"$ref": f"#/components/messages/{name}"}},
+    }
+    return found
+
+
+def _call_operations() -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for call in CALLS:
+        reply = {"address": {"location": "$message.header#/reply"}, "channel": {"$ref": f"#/channels/{_REPLIES}"}}
+        both = {"channel": {"$ref": f"#/channels/{_key(call.subject)}"}, "reply": reply}
+        for service in call.callers:
+            found[f"{service}-asks-{_key(call.subject)}"] = {"action": "send", **both}
+        found[f"{call.answerer}-answers-{_key(call.subject)}"] = {"action": "receive", **both}
+    return found
+
+
+def _call_messages() -> dict[str, Any]:
+    def message(schema: str) -> dict[str, Any]:
+        return {
+            "name": schema,
+            "contentType": "application/json",
+            "payload": {"$ref": f"#/components/schemas/{_key(schema)}"},
+        }
+
+    return {_key(schema): message(schema) for schema in (*(call.schema for call in CALLS), BillingReply.SCHEMA)}
 
 
 def _message(edge: Edge) -> dict[str, Any]:

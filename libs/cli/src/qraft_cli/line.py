@@ -25,7 +25,7 @@ from qraft_cli.stack.home import Home
 from qraft_cli.stack.local import LocalStack
 from qraft_cli.stack.servers import postgres_dsn
 from qraft_cli.stack.session import connect_bus
-from qraft_contracts.subjects import FILLS_PAPER, ORDERS_PAPER
+from qraft_contracts.subjects import FILLS_PAPER, INTERVAL_SECONDS, ORDERS_PAPER
 from qraft_contracts.times import format_instant
 from qraft_registry.postgres import open_store
 from qraft_registry.registry import Registry
@@ -49,6 +49,16 @@ class Stretch:
     artefacts: str
     profile: str = "demo"
     speed: float = 0.0
+    interval: str = "5m"
+
+    @property
+    def n_bars(self) -> int:
+        """Return how many bars the stretch has."""
+        return self.bars_until(self.end)
+
+    def bars_until(self, at: datetime) -> int:
+        """Return how many bars of the stretch are closed at an instant."""
+        return int((at - self.start).total_seconds()) // INTERVAL_SECONDS[self.interval]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +118,7 @@ async def play(
 
 def _environment(stretch: Stretch) -> dict[str, str]:
     return {
+        "QRAFT_INTERVAL": stretch.interval,
         "QRAFT_INGEST_SOURCE": "files",
         "QRAFT_INGEST_DATASET": str(stretch.dataset),
         "QRAFT_INGEST_HISTORY_FROM": format_instant(stretch.start - timedelta(days=HISTORY_DAYS)),
@@ -148,12 +159,10 @@ async def _fetch_value(home: Home, query: str) -> object:
 
 async def wait_for_end(home: Home, stretch: Stretch, progress: story.Progress) -> None:
     """Wait until the journal holds the targets of the last bar."""
-    total = int((stretch.end - stretch.start).total_seconds() // 300)
     while True:
         last = await _fetch_value(home, "select max(as_of) from execution.targets")
         if isinstance(last, datetime):
-            done = int((last - stretch.start).total_seconds() // 300)
-            progress("replay", min(done, total), total)
+            progress("replay", min(stretch.bars_until(last), stretch.n_bars), stretch.n_bars)
             if last >= stretch.end:
                 return
         await asyncio.sleep(_POLL_S)
@@ -183,7 +192,7 @@ async def _read_result(stack: LocalStack, home: Home, stretch: Stretch) -> Playe
     finally:
         await connection.close()
     return Played(
-        n_bars=int((stretch.end - stretch.start).total_seconds() // 300),
+        n_bars=stretch.n_bars,
         n_orders=len(orders),
         n_fills=len(fills),
         equity=float(equity or 0.0),

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from qraft_cli.commands import docs, doctor, execution, models, replay, run, status, tail, up
+from qraft_cli.commands import docs, doctor, execution, images, ledger, models, replay, run, status, tail, up
 from qraft_cli.console import ERRORS
 from qraft_cli.stack.local import AlreadyRunning
 from qraft_cli.stack.servers import ServerFailed
@@ -15,7 +15,7 @@ from qraft_contracts.outcomes import Outcome
 
 app = typer.Typer(
     name="qraft",
-    help="Run and operate Qraft: market bars in, paper orders out, nothing without evidence.",
+    help="Run and operate Qraft: bars in, paper orders out; pictures paid for by a ledger. Nothing without evidence.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -29,6 +29,8 @@ app.command("tail")(tail.tail)
 app.command("replay")(replay.replay)
 app.add_typer(models.app, name="models")
 app.add_typer(execution.app, name="execution")
+app.add_typer(ledger.app, name="ledger")
+app.add_typer(images.app, name="images")
 app.add_typer(docs.app, name="docs")
 
 

@@ -9,6 +9,7 @@ from nats.aio.msg import Msg
 
 from qraft_contracts import headers
 from qraft_contracts.arrow_schemas import BARS_SCHEMA, FEATURES_SCHEMA
+from qraft_contracts.billing import MICROCREDITS_PER_CREDIT
 from qraft_contracts.outcomes import Malformed
 from qraft_contracts.times import format_instant
 from qraft_frames.bars import decode_bars
@@ -17,7 +18,10 @@ from qraft_frames.features import decode_features
 Row = dict[str, Any]
 
 # Fields that say what a row is about come first, whatever the message.
-_FIRST = ("subject", "as_of", "symbol", "horizon", "side")
+_FIRST = ("subject", "as_of", "at", "symbol", "horizon", "side", "job_id", "account_id", "kind", "state", "column")
+# Left out of a line for people: said by the subject, or a chain that only a program compares.
+_NEVER_READ = frozenset({"transition", "prev_hash", "account_seq"})
+_HASH_LENGTH = 12
 
 
 def decode_rows(message: Msg) -> list[Row]:
@@ -98,7 +102,34 @@ def _text(value: Any) -> str:
 
 
 def format_row(row: Row) -> str:
-    """Return a row as one line: what it is about first, then field=value."""
-    lead = [f"{_text(row[name]):<12}" for name in _FIRST if row.get(name) is not None]
-    rest = [f"{name}={_text(value)}" for name, value in row.items() if name not in _FIRST]
-    return " ".join([*lead, *rest])
+    """Return a row as one line: what it is about first, then field=value; credits, not micro-credits."""
+    shown = {name: value for name, value in row.items() if name not in _NEVER_READ}
+    lead = [f"{_text(shown[name]):<12}" for name in _FIRST if shown.get(name) is not None]
+    rest = [_field(name, value) for name, value in shown.items() if name not in _FIRST]
+    return " ".join([*lead, *filter(None, rest)])
+
+
+def _field(name: str, value: Any) -> str:
+    """Return one field for people, "" for one that says nothing."""
+    if name.endswith("_microcredits") and isinstance(value, int):
+        return f"{name.removesuffix('_microcredits')}={credits_text(value)}"
+    if name == "postings" and isinstance(value, list):
+        return " ".join(map(_posting, value))
+    if name == "details" and isinstance(value, dict):
+        return " ".join(f"{key}={_text(detail)}" for key, detail in value.items())
+    if name == "hash":
+        return f"hash={_text(value)[:_HASH_LENGTH]}"
+    return "" if value in ("", []) else f"{name}={_text(value)}"
+
+
+def _posting(posting: Any) -> str:
+    amount = credits_text(posting["amount"]) if posting["unit"] == "microcredit" else f"{posting['amount']:+,}"
+    unit = "" if posting["unit"] == "microcredit" else f" {posting['unit']}"
+    return f"[{posting['account']} {amount}{unit}]"
+
+
+def credits_text(amount_microcredits: int) -> str:
+    """Return micro-credits as credits, exact: 4500000 is 4.5."""
+    whole, part = divmod(abs(amount_microcredits), MICROCREDITS_PER_CREDIT)
+    sign = "-" if amount_microcredits < 0 else ""
+    return f"{sign}{whole:,}" + (f".{part:06d}".rstrip("0") if part else "")

@@ -1,5 +1,5 @@
 """
-What `qraft run` does, step by step: servers, bars into the lake, a first model through the gates, the services.
+The quant half of `qraft run`, step by step: bars into the lake, a first model through the gates, the services.
 
 The demonstration acts as the operator under the name `demo`, and every decision it takes is recorded as such.
 """
@@ -9,21 +9,20 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx
 import msgspec
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from qraft_cli.registry_session import open_registry
-from qraft_cli.stack.local import SERVICES, LocalStack, dataset_folder
-from qraft_cli.stack.ports import HOST
+from qraft_cli.stack.local import LocalStack, dataset_folder
+from qraft_cli.stack.ready import wait_until_ready
 from qraft_cli.stack.servers import ServerCommand, ServerFailed
+from qraft_cli.stack.services import SERVICES
 from qraft_contracts.outcomes import Refused
 from qraft_contracts.times import format_instant
 
@@ -68,18 +67,22 @@ def make_plan(*, speed: float, profile: str, replay_from: datetime | None = None
     return Plan("files", "replay", described, start, environment)
 
 
+def stored_range(folder: Path) -> tuple[datetime, datetime]:
+    """Return the opening times of the first and the last stored bar of a data set."""
+    columns = [pq.read_table(path, columns=["open_time"])["open_time"] for path in folder.glob("*.parquet")]
+    first, last = min(pc.min(column).as_py() for column in columns), max(pc.max(column).as_py() for column in columns)
+    assert isinstance(first, datetime) and isinstance(last, datetime), (first, last)
+    return first.astimezone(UTC), last.astimezone(UTC)
+
+
 def _replay_start(folder: Path) -> datetime:
-    newest = max(
-        pc.max(pq.read_table(path, columns=["open_time"])["open_time"]).as_py() for path in folder.glob("*.parquet")
-    )
-    assert isinstance(newest, datetime), newest
-    day = newest.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    return day - timedelta(days=REPLAY_DAYS)
+    _, newest = stored_range(folder)
+    return newest.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=REPLAY_DAYS)
 
 
 async def prepare(stack: LocalStack, progress: Progress) -> str:
     """
-    Bring the stack to the point where bars may be played: history in the lake, a model active for paper.
+    Bring running servers to the point where bars may be played: history in the lake, a model active for paper.
 
     Returns:
         One sentence on the active model, or on why there is none.
@@ -87,7 +90,6 @@ async def prepare(stack: LocalStack, progress: Progress) -> str:
     Raises:
         ServerFailed: if a job fails; the message names its log.
     """
-    await stack.start_servers()
     loaded = await run_job(stack, "svc_ingest", ("load",), progress)
     stack.origin = str(loaded.get("origin", stack.origin))
     stack.write_state()
@@ -125,18 +127,8 @@ async def start_services(stack: LocalStack) -> None:
     *readers, source = SERVICES
     for name in readers:
         await stack.start_service(name)
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_READY_TIMEOUT_S), httpx.AsyncClient(timeout=2.0) as client:
-            await asyncio.gather(*(_wait_until_ready(client, stack.http_ports[name]) for name in readers))
+    await asyncio.gather(*(wait_until_ready(stack.http_ports[it], timeout_s=_READY_TIMEOUT_S) for it in readers))
     await stack.start_service(source)
-
-
-async def _wait_until_ready(client: httpx.AsyncClient, port: int) -> None:
-    while True:
-        with suppress(httpx.HTTPError):
-            if (await client.get(f"http://{HOST}:{port}/readyz")).status_code == 200:
-                return
-        await asyncio.sleep(0.1)
 
 
 async def run_job(stack: LocalStack, module: str, arguments: tuple[str, ...], progress: Progress) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import itertools
+from collections import Counter, deque
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,13 +19,20 @@ from rich.table import Table
 
 from qraft_cli.console import OUT, origin_badge
 from qraft_cli.stack.local import LocalStack
+from qraft_cli.stack.services import STUDIO
 from qraft_cli.stack.session import connect_bus
+from qraft_cli.view_studio import JOB_SUBJECTS, describe_job
+from qraft_contracts.imagejobs import CREATED, FAILED, SUCCEEDED, UNCERTAIN, ImageJobEvent
 from qraft_contracts.outcomes import Malformed
 from qraft_frames.bars import BarBatch, decode_bars
 
 _REFRESH_PER_S = 4
 _DESK_EVERY_S = 1.0
 _N_ORDERS = 8
+_N_ORDERS_MIN = 2
+_N_SYMBOLS = 10
+# What the view needs beside bars and orders; a smaller terminal shows fewer of those.
+_N_OTHER_LINES = 28
 _PLAIN_EVERY_BARS = 100
 _SPARK = "▁▂▃▄▅▆▇█"
 Desk = dict[str, Any]
@@ -41,6 +49,8 @@ class Seen:
     targets: Desk = field(default_factory=dict)
     orders: deque[Desk] = field(default_factory=lambda: deque(maxlen=_N_ORDERS))
     desk: Desk = field(default_factory=dict)
+    jobs: Counter[str] = field(default_factory=Counter)  # transitions of image jobs
+    last_job: str = ""
 
 
 async def follow(stack: LocalStack, *, view: bool, until_order: bool) -> None:
@@ -55,7 +65,7 @@ async def follow(stack: LocalStack, *, view: bool, until_order: bool) -> None:
         if seen.n_orders:
             ordered.set()
 
-    for subject in ("bars.*", "targets.paper", "orders.paper"):
+    for subject in ("bars.*", "targets.paper", "orders.paper", *JOB_SUBJECTS):
         await connection.subscribe(subject, cb=on_message)
     desk = asyncio.create_task(_read_desk(seen, stack.desk_url.replace("/desk", "/api/desk")))
     show = asyncio.create_task(_draw(stack, seen) if view and OUT.is_terminal else _print_lines(seen))
@@ -80,6 +90,10 @@ def _take(seen: Seen, message: Msg) -> None:
         seen.n_bars += 1
     elif message.subject == "targets.paper":
         seen.targets = msgspec.json.decode(message.data)
+    elif message.subject.startswith("imagejob."):
+        event = msgspec.json.decode(message.data, type=ImageJobEvent)
+        seen.jobs[event.transition] += 1
+        seen.last_job = describe_job(event)
     else:
         seen.orders.appendleft(msgspec.json.decode(message.data))
         seen.n_orders += 1
@@ -122,14 +136,29 @@ def _panels(stack: LocalStack, seen: Seen) -> list[Panel]:
     head = f"{origin_badge(origin)}{demo}  bar {as_of}   desk [bold]{stack.desk_url}[/]"
     panels = [Panel(head, title="Qraft"), Panel(_bars(seen), title="bars"), Panel(_scores(seen), title="signals")]
     panels.append(Panel(_orders(seen), title=f"targets and orders ({seen.n_orders} orders seen)"))
-    return [*panels, Panel(_account(seen.desk), title="paper account and latency per hop")]
+    panels.append(Panel(_account(seen.desk), title="paper account and latency per hop"))
+    return [*panels, Panel(_images(stack, seen), title="images and credits")] if stack.gateway_url else panels
+
+
+def _images(stack: LocalStack, seen: Seen) -> Table:
+    table = Table.grid(padding=(0, 2))
+    problem = next((it for it in stack.problems if STUDIO in it), "")
+    if problem:
+        table.add_row(f"[bold red]{problem}[/]")
+        return table
+    counts = "  ".join(f"{seen.jobs[it]} {it}" for it in (CREATED, SUCCEEDED, FAILED, UNCERTAIN))
+    where = stack.gateway_url if STUDIO in stack.parts_done else "starting"
+    table.add_row(f"{origin_badge('simulated')} [bold]{where}[/]  jobs: {counts}")
+    if seen.last_job:
+        table.add_row(seen.last_job)
+    return table
 
 
 def _bars(seen: Seen) -> Table:
     table = Table.grid(padding=(0, 2))
     if seen.bar is None:
         return table
-    for i, symbol in enumerate(seen.bar.symbols[:10]):
+    for i, symbol in enumerate(seen.bar.symbols[:_N_SYMBOLS]):
         close = float(seen.bar.close[i])
         change = close / seen.previous.get(symbol, close) - 1
         color = "green" if change > 0 else "red" if change < 0 else "white"
@@ -156,7 +185,9 @@ def _orders(seen: Seen) -> Table:
     table = Table.grid(padding=(0, 2))
     weights = [f"{target['symbol']} {target['weight']:+.3f}" for target in seen.targets.get("targets", ())]
     table.add_row("targets", "  ".join(weights) or "flat")
-    for order in seen.orders:
+    n_bars = min(_N_SYMBOLS, len(seen.bar.symbols)) if seen.bar else 0
+    n_shown = max(_N_ORDERS_MIN, min(_N_ORDERS, OUT.size.height - _N_OTHER_LINES - n_bars + _N_ORDERS))
+    for order in itertools.islice(seen.orders, n_shown):
         color = "green" if order["side"] == "buy" else "red"
         price = f"{order['theoretical_price']:,.6g}"
         what = f"[{color}]{order['side']}[/] {order['quantity']:,.6g} {order['symbol']} @ {price}  {order['reason']}"

@@ -13,12 +13,19 @@ from typing import Any, Final
 import msgspec
 
 from qraft_contracts import arrow_schemas as arrow
+from qraft_contracts.billing import BILLING_COMMANDS, BillingReply
+from qraft_contracts.imagejobs import ImageJobEvent
+from qraft_contracts.ledger import LedgerEntry
 from qraft_contracts.models import ModelDecision
 from qraft_contracts.orders import Fill, Order
 from qraft_contracts.signals import Signals
 from qraft_contracts.targets import Targets
+from qraft_contracts.usage import ComputeUsage
 
-JSON_MESSAGES: Final[tuple[type[msgspec.Struct], ...]] = (Signals, Targets, Order, Fill, ModelDecision)
+JSON_MESSAGES: Final[tuple[type[msgspec.Struct], ...]] = (
+    Signals, Targets, Order, Fill, ModelDecision, ImageJobEvent, LedgerEntry, ComputeUsage,
+    *BILLING_COMMANDS, BillingReply,
+)  # fmt: skip
 SCHEMAS: Final = Path(__file__).parent / "schemas"
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from qraft_contracts.billing import BILLING_COMMANDS
+
 
 @dataclass(frozen=True, slots=True)
 class Edge:
@@ -32,5 +34,25 @@ FLOW: Final = (
          ("svc_execution",)),
     Edge("orders.paper", "orders/1", "one paper order", ("svc_execution",), ()),
     Edge("fills.paper", "fills/1", "one fill of a paper order", ("svc_execution",), ()),
+    Edge("imagejob.created.*", "imagejob/1", "one new image job, waiting for its provider's workers", ("svc_imagegen",),
+         ("svc_imagegen",)),
+    Edge("imagejob.*", "imagejob/1", "one later transition of an image job", ("svc_imagegen",), ()),
+    Edge("ledger.entries.*", "ledger/1", "one balanced entry of the credit ledger", ("svc_billing",), ()),
+    Edge("usage.compute", "usage/1", "what a heavy job or a provider call took",
+         ("svc_train", "svc_backtest", "svc_imagegen"), ("svc_billing",)),
     Edge("models.*", "models/1", "one decision of the model registry", ("svc_train", "operator"), ("svc_inference",)),
 )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request/reply subject, who asks and who answers. Answers are `billing.reply/1`."""
+
+    subject: str
+    schema: str
+    callers: tuple[str, ...]
+    answerer: str
+
+
+# The only requests between services. Everything else is told by events.
+CALLS: Final = tuple(Call(it.SUBJECT, it.SCHEMA, ("svc_imagegen",), "svc_billing") for it in BILLING_COMMANDS)

@@ -12,8 +12,8 @@ _LATENCY_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5
 
 MESSAGES_HANDLED = Counter(
     "qraft_messages_handled_total",
-    "Messages handled, by outcome (ok, malformed, refused, transient, poison, fatal). "
-    "Malformed or poison rising: read deadletter.>; transient rising: a server is away.",
+    "Messages handled, by outcome (ok, malformed, refused, transient, later, poison, fatal). "
+    "Malformed or poison rising: read deadletter.>; transient or later rising: a server or provider is away.",
     ("durable", "outcome"),
 )
 MESSAGES_REFUSED = Counter(
@@ -37,6 +37,29 @@ PUBLISHED = Counter(
     "qraft_messages_published_total",
     "Messages stored, by whether the id was stored before. Duplicates are normal after a restart only.",
     ("subject", "duplicate"),
+)
+WORK_IN_PROGRESS = Gauge(
+    "qraft_work_in_progress",
+    "Messages of a work queue with a handler of this process. At its cap for long: more work than workers may do.",
+    ("durable",),
+)
+REQUEST_SECONDS = Histogram(
+    "qraft_request_seconds",
+    "Time from a question on the bus to its answer, time-outs included. Rising: the answering service is overloaded.",
+    ("subject",),
+    buckets=_LATENCY_BUCKETS,
+)
+REQUESTS_FAILED = Counter(
+    "qraft_requests_failed_total",
+    "Questions without an answer, by reason (no_responders, request_timeout, bus_away). no_responders: the answering "
+    "service is down; request_timeout: it hangs or died in the middle.",
+    ("subject", "reason"),
+)
+ANSWERS = Counter(
+    "qraft_answers_total",
+    "Questions answered, by outcome (ok, malformed, refused, transient, overloaded, dropped, fatal). overloaded: more "
+    "come than can be done; dropped: the connection was lost before the answer could leave.",
+    ("subject", "outcome"),
 )
 DEAD_LETTERS = Counter(
     "qraft_dead_letters_total",

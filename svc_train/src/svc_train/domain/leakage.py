@@ -8,9 +8,10 @@ from typing import Final
 import numpy as np
 
 from qraft_quant.proof import Columns, Compute, Inputs, Proof, prove_no_look_ahead
+from qraft_store.bars.port import BarPanel
 from svc_train.domain.findings import Finding
 from svc_train.domain.folds import Plan
-from svc_train.domain.panel import Bars, FeatureSet, first_grid_index
+from svc_train.domain.panel import FeatureSet, first_grid_index
 from svc_train.domain.samples import FloatArray
 from svc_train.domain.targets import HorizonTargets, make_targets
 
@@ -27,7 +28,7 @@ _CLOSE: Final = 3
 
 
 def prove_no_leakage(
-    bars: Bars, features: FeatureSet, targets: Sequence[HorizonTargets], plan: Plan, *, first_bar: int, seed: int
+    bars: BarPanel, features: FeatureSet, targets: Sequence[HorizonTargets], plan: Plan, *, first_bar: int, seed: int
 ) -> Finding:
     """
     Corrupt everything after a cut-off, three ways at three cut-offs, and look for changes at or before it.

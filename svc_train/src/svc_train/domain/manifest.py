@@ -11,10 +11,10 @@ import numpy as np
 
 from qraft_contracts.origin import Origin
 from qraft_quant.costs import CostModel
+from qraft_store.bars.port import BarPanel
 from svc_train.domain.config import TrainConfig
 from svc_train.domain.folds import Plan
 from svc_train.domain.forecasts import Forecasts, HorizonReport
-from svc_train.domain.panel import Bars
 from svc_train.domain.samples import FloatArray
 from svc_train.domain.targets import HorizonTargets
 
@@ -82,7 +82,7 @@ LABELS = {
 }
 
 
-def snapshot_of(bars: Bars) -> DataSnapshot:
+def snapshot_of(bars: BarPanel) -> DataSnapshot:
     """Return what names a panel of bars: two panels with one hash hold the same values."""
     digest = hashlib.sha256(msgspec.json.encode([bars.market, bars.interval, list(bars.symbols)]))
     digest.update(bars.closed_at.astype("datetime64[us]").astype("<i8").tobytes())
@@ -103,7 +103,7 @@ def snapshot_of(bars: Bars) -> DataSnapshot:
 
 def fold_records(
     config: TrainConfig,
-    bars: Bars,
+    bars: BarPanel,
     targets: Sequence[HorizonTargets],
     plan: Plan,
     forecasts: Sequence[Forecasts],

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from qraft_contracts.subjects import INTERVAL_SECONDS
+from qraft_store.bars.port import BarPanel
 from svc_train.domain.findings import Finding
-from svc_train.domain.panel import Bars
 from svc_train.domain.samples import BoolArray
 
 
-def inspect_bars(bars: Bars) -> Finding:
+def inspect_bars(bars: BarPanel) -> Finding:
     """
     Count what is missing or odd in the training range. Fractions are of all grid rows (bars x symbols).
 
@@ -51,14 +51,14 @@ def inspect_bars(bars: Bars) -> Finding:
     return Finding("data_quality", len(bars.symbols) + 3, len(failures), tuple(failures), measures)
 
 
-def _is_possible(bars: Bars) -> BoolArray:
+def _is_possible(bars: BarPanel) -> BoolArray:
     top, bottom = np.maximum(bars.open, bars.close), np.minimum(bars.open, bars.close)
     prices = (bars.low > 0.0) & (bars.low <= bottom) & (bars.high >= top) & np.isfinite(bars.high)
     possible: BoolArray = prices & (bars.volume >= 0.0) & np.isfinite(bars.volume)
     return possible
 
 
-def _without(bars: Bars, present: BoolArray) -> list[str]:
+def _without(bars: BarPanel, present: BoolArray) -> list[str]:
     return [symbol for i, symbol in enumerate(bars.symbols) if not present[:, i].any()]
 
 

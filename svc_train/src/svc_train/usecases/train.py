@@ -12,6 +12,7 @@ import numpy as np
 from qraft_contracts.times import format_instant
 from qraft_quant.calibration import PlattScale
 from qraft_quant.costs import CostModel
+from qraft_store.bars.port import BarPanel
 from svc_train.domain import parity
 from svc_train.domain.config import TrainConfig, horizon_bars
 from svc_train.domain.findings import Finding
@@ -20,7 +21,7 @@ from svc_train.domain.forecasts import Forecasts, HorizonReport, calibrate, conf
 from svc_train.domain.heads import OUTPUTS, HorizonModel, native_outputs
 from svc_train.domain.leakage import prove_no_leakage
 from svc_train.domain.manifest import fold_records, instant_of, run_id_of, snapshot_of
-from svc_train.domain.panel import Bars, FeatureSet, first_grid_index
+from svc_train.domain.panel import FeatureSet, first_grid_index
 from svc_train.domain.quality import inspect_bars
 from svc_train.domain.result import TrainResult
 from svc_train.domain.samples import Float32Array, FloatArray, Samples, complete_samples, on_stride
@@ -45,7 +46,7 @@ class Trainer:
     provenance: Provenance
     progress: Progress
 
-    def train(self, bars: Bars) -> TrainResult:
+    def train(self, bars: BarPanel) -> TrainResult:
         """
         Train on all bars of the panel; no label reaches past its end.
 
@@ -98,7 +99,7 @@ class Trainer:
             findings=(clean, inspect_bars(bars), same),
         )
 
-    def _targets(self, bars: Bars) -> list[HorizonTargets]:
+    def _targets(self, bars: BarPanel) -> list[HorizonTargets]:
         return [
             make_targets(
                 bars.close,
@@ -124,7 +125,7 @@ class Trainer:
             reports.append(report(own, target, confidence=confidence, platt=platt))
         return platts, confidences, reports
 
-    def _export(self, bars: Bars, models: Sequence[HorizonModel]) -> bytes:
+    def _export(self, bars: BarPanel, models: Sequence[HorizonModel]) -> bytes:
         """Return the graph; its metadata is what inference checks before it serves."""
         self.progress.step("export")
         metadata = {

@@ -11,20 +11,27 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 import asyncpg
+import httpx
 import typer
 from nats.js.errors import NotFoundError
 
 from qraft_bus.streams import STREAMS
 from qraft_cli.console import OUT
 from qraft_cli.stack.home import Home, find_home
-from qraft_cli.stack.local import SERVICES, dataset_folder
-from qraft_cli.stack.ports import is_free
+from qraft_cli.stack.local import dataset_folder
+from qraft_cli.stack.ports import HOST, is_free
 from qraft_cli.stack.session import NotRunning, connect_bus, find_addresses
-from qraft_cli.stack.state import is_alive, read_state
+from qraft_cli.stack.state import StackState, is_alive, read_state
 
 _DISK_FREE_GB_MIN = 5.0
 _LAG_WARN = 200
-_PORTS = {4222: "nats-server", 8222: "nats-server monitoring", 8700: "the paper desk"}
+_PORTS = {
+    4222: "nats-server",
+    8222: "nats-server monitoring",
+    8700: "the paper desk",
+    8710: "the image gateway",
+    8711: "the ledger",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +62,7 @@ def _machine(home: Home) -> Iterator[Finding]:
     yield Finding(
         "python", is_supported, platform.python_version(), "" if is_supported else "install Python 3.11 or 3.12"
     )
-    for package in ("qraft-cli", "faststream", "nats-py", "onnxruntime", "numba"):
+    for package in ("qraft-cli", "faststream", "nats-py", "onnxruntime", "numba", "Pillow"):
         try:
             yield Finding(package, True, version(package))
         except PackageNotFoundError:
@@ -83,7 +90,9 @@ def _ports(home: Home) -> Iterator[Finding]:
             if process.state == "failed":
                 log = home.logs / f"{process.name}.log"
                 yield Finding(process.name, False, "crashed too often and stays down", f"read the end of {log}")
-        missing = sorted(set(SERVICES) - {process.name for process in state.processes})
+        for problem in state.problems:
+            yield Finding("start", False, problem, f"read the logs in {home.logs}, then `qraft down` and `make run`")
+        missing = sorted(set(state.services_expected) - {process.name for process in state.processes})
         if missing:
             yield Finding("services", None, f"not started: {', '.join(missing)}", "still starting? else `make run`")
         return
@@ -120,7 +129,42 @@ async def _servers() -> list[Finding]:
                 found.append(Finding(f"stream {spec.name}", True, detail))
     finally:
         await connection.close()
+    if addresses.local is not None:
+        found += [*await _store_health(addresses.local), *await _readiness(addresses.local)]
     return [*found, await _postgres(addresses.postgres_dsn)]
+
+
+async def _store_health(state: StackState) -> list[Finding]:
+    """Return what nats-server says of its own streams: after a full disk one may be given up until a restart."""
+    try:
+        async with httpx.AsyncClient(timeout=3.0) as client:
+            response = await client.get(f"{state.nats_monitor_url}/healthz")
+            error = str(response.json().get("error", "")) if response.is_error else ""
+    except (httpx.HTTPError, ValueError) as problem:
+        error = repr(problem)
+    mend = "free space on its disk; the stack then restarts nats-server by itself (elsewhere: restart it)"
+    return [Finding("stream store", not error, error or "writes", mend if error else "")]
+
+
+async def _readiness(state: StackState) -> list[Finding]:
+    """Return every service's own word on whether it can serve."""
+    found = []
+    async with httpx.AsyncClient(timeout=3.0) as client:
+        for process in state.processes:
+            if not process.http_port or process.state != "running":
+                continue
+            found.append(await _ready(client, process.name, process.http_port))
+    return found
+
+
+async def _ready(client: httpx.AsyncClient, name: str, port: int) -> Finding:
+    try:
+        response = await client.get(f"http://{HOST}:{port}/readyz")
+    except httpx.HTTPError as error:
+        return Finding(name, False, f"does not answer: {error!r}", f"see logs/{name}.log")
+    if response.status_code == httpx.codes.OK:
+        return Finding(name, True, "ready")
+    return Finding(name, None, " ".join(response.text.split()), f"still starting? else see logs/{name}.log")
 
 
 async def _postgres(dsn: str) -> Finding:

@@ -14,20 +14,20 @@ from rich.table import Table
 
 from qraft_bus.streams import STREAMS
 from qraft_cli.console import OUT, origin_badge
+from qraft_cli.stack.home import find_home
 from qraft_cli.stack.session import Addresses, connect_bus, find_addresses
 from qraft_cli.stack.state import StackState
 
 
 def status(json: bool = typer.Option(False, "--json", help="One JSON document, for other programs.")) -> None:
-    """Show processes, streams, consumers and the paper account."""
+    """Show processes, addresses, streams, consumers and the paper account."""
     addresses = find_addresses()
     found = asyncio.run(_collect(addresses))
     if json:
         OUT.print(msgspec.json.encode(found).decode(), markup=False, highlight=False, soft_wrap=True)
         return
     if addresses.local is not None:
-        OUT.print(f"origin {origin_badge(addresses.local.origin)}   desk {addresses.desk_url}")
-        OUT.print(process_table(addresses.local))
+        _print_local(addresses.local)
     OUT.print(_stream_table(found["streams"]))
     if found["desk"] is not None:
         equity = found["desk"]["equity"]
@@ -35,6 +35,18 @@ def status(json: bool = typer.Option(False, "--json", help="One JSON document, f
             f"paper account: equity {equity['now']:,.2f}, drawdown {equity['drawdown']:.2%}, "
             f"as of {found['desk']['as_of']}, limits profile {found['desk']['profile']}"
         )
+
+
+def _print_local(state: StackState) -> None:
+    if state.desk_url:
+        OUT.print(f"bars {origin_badge(state.origin)}   desk {state.desk_url}")
+    if state.gateway_url:
+        OUT.print(
+            f"images {state.gateway_url}   ledger {state.billing_url}   key {find_home().demo_key}", soft_wrap=True
+        )
+    for problem in state.problems:
+        OUT.print(f"[bold red]problem[/] {problem}", highlight=False)
+    OUT.print(process_table(state))
 
 
 def process_table(state: StackState) -> Table:
@@ -56,7 +68,15 @@ async def _collect(addresses: Addresses) -> dict[str, Any]:
     finally:
         await connection.close()
     processes = [msgspec.to_builtins(p) for p in addresses.local.processes] if addresses.local else []
-    return {"processes": processes, "streams": streams, "desk": await _read_desk(addresses.desk_url)}
+    local = addresses.local
+    return {
+        "processes": processes,
+        "problems": list(local.problems) if local else [],
+        "gateway_url": local.gateway_url if local else "",
+        "billing_url": local.billing_url if local else "",
+        "streams": streams,
+        "desk": await _read_desk(addresses.desk_url),
+    }
 
 
 async def _describe_stream(jetstream: JetStreamContext, name: str) -> dict[str, Any]:

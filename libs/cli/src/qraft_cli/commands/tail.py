@@ -26,7 +26,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
 def tail(
-    subject: Annotated[str, typer.Argument(help="Such as bars.5m, signals.*, orders.paper, deadletter.>")],
+    subject: Annotated[str, typer.Argument(help="Such as bars.5m, orders.paper, imagejob.>, ledger.>, deadletter.>")],
     since: Annotated[
         str | None, typer.Option(help="Begin with stored messages: a span back (10m, 2h) or an instant.")
     ] = None,
@@ -109,7 +109,9 @@ async def _stored(connection: Client, subject: str, start: datetime, follow: boo
     jetstream = connection.jetstream()
     config = ConsumerConfig(deliver_policy=DeliverPolicy.BY_START_TIME, opt_start_time=start.isoformat())
     subscription = await jetstream.subscribe(subject, stream=_stream_of(subject), ordered_consumer=True, config=config)
-    n_left = (await subscription.consumer_info()).num_pending
+    info = await subscription.consumer_info()
+    # What waits and what is on its way already: a short history may be here before the question is.
+    n_left = (info.num_pending or 0) + (info.delivered.consumer_seq if info.delivered else 0)
     while n_left or follow:
         try:
             message = await subscription.next_msg(timeout=1.0)

@@ -38,10 +38,31 @@ class Home:
         """Return the file that says what runs, with pids and addresses."""
         return self.run / "stack.json"
 
+    @property
+    def secrets(self) -> Path:
+        """Return the folder of tokens and keys; only its owner may enter it."""
+        return self.root / "secrets"
+
+    @property
+    def admin_token(self) -> Path:
+        """Return the file of the admin token of svc_billing."""
+        return self.secrets / "billing-admin.token"
+
+    @property
+    def demo_key(self) -> Path:
+        """Return the file of the API key of the demonstration account."""
+        return self.secrets / "demo-api.key"
+
+    @property
+    def prices(self) -> Path:
+        """Return the price file that the first start publishes; edited, `qraft ledger prices FILE` publishes it."""
+        return self.root / "prices.toml"
+
     def create(self) -> None:
         """Make the folders that are missing."""
         for folder in (self.root, self.nats, self.logs, self.run):
             folder.mkdir(parents=True, exist_ok=True)
+        self.secrets.mkdir(mode=0o700, exist_ok=True)
 
 
 def find_home() -> Home:

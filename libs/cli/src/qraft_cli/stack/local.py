@@ -1,7 +1,8 @@
-"""The local stack: embedded servers and the quant services as processes of this machine."""
+"""The local stack: embedded servers and the services as processes of this machine."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sys
@@ -23,14 +24,13 @@ from qraft_cli.stack.servers import (
     wait_for_nats,
     wait_for_postgres,
 )
+from qraft_cli.stack.services import ALL_SERVICES, OF_PART, QUANT
 from qraft_cli.stack.state import StackState, is_alive, own_process, read_state, write_state
 from qraft_cli.stack.supervisor import Supervisor
+from qraft_cli.stack.tend import tend_nats
 
-# In the order of the flow, so that a consumer is there before its producer.
-SERVICES = ("svc_execution", "svc_allocator", "svc_inference", "svc_features", "svc_ingest")
 _NATS_PORT = 4222
 _NATS_MONITOR_PORT = 8222
-_HTTP_PORTS = {name: 8700 + i for i, name in enumerate(SERVICES)}
 
 
 class AlreadyRunning(RuntimeError):
@@ -42,17 +42,22 @@ class LocalStack:
     """
     One home's servers and services.
 
-    environment: QRAFT_* settings handed to every service beside the addresses.
+    environment: QRAFT_* settings handed to every service beside the addresses. parts: what is meant to run.
+    problems: what did not start; `qraft status` shows it.
     """
 
     home: Home
     environment: Mapping[str, str] = field(default_factory=dict)
     origin: str = "unknown"
     max_file_store: str = "16GB"
+    parts: tuple[str, ...] = (QUANT,)
+    problems: list[str] = field(default_factory=list)
+    parts_done: list[str] = field(default_factory=list)
     supervisor: Supervisor = field(init=False)
     nats_port: int = field(init=False, default=0)
     monitor_port: int = field(init=False, default=0)
     http_ports: dict[str, int] = field(init=False, default_factory=dict)
+    _tending: asyncio.Task[None] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         """Claim the home and choose ports."""
@@ -66,7 +71,8 @@ class LocalStack:
         taken: set[int] = set()
         self.nats_port = pick_port(_NATS_PORT, taken=taken)
         self.monitor_port = pick_port(_NATS_MONITOR_PORT, taken=taken)
-        self.http_ports = {name: pick_port(port, taken=taken) for name, port in _HTTP_PORTS.items()}
+        services = (service for part in self.parts for service in OF_PART[part])
+        self.http_ports = {it.name: pick_port(it.port, taken=taken) for it in services}
         self.supervisor = Supervisor(self.home.logs, on_change=self.write_state)
 
     @property
@@ -76,13 +82,29 @@ class LocalStack:
 
     @property
     def desk_url(self) -> str:
-        """Return the address of the paper desk."""
-        return f"http://{HOST}:{self.http_ports['svc_execution']}/desk"
+        """Return the address of the paper desk, "" without the quant line."""
+        return self._url("svc_execution", "/desk")
+
+    @property
+    def gateway_url(self) -> str:
+        """Return the base URL for OpenAI clients, "" without the studio."""
+        return self._url("svc_imagegen", "/v1")
+
+    @property
+    def billing_url(self) -> str:
+        """Return the address of svc_billing, "" without the studio."""
+        return self._url("svc_billing", "")
+
+    def _url(self, service: str, path: str) -> str:
+        port = self.http_ports.get(service)
+        return f"http://{HOST}:{port}{path}" if port else ""
 
     def service_env(self, name: str = "") -> dict[str, str]:
-        """Return the environment of one service."""
+        """Return the environment of one service; without a name, that of a job."""
+        service = ALL_SERVICES.get(name)
         return {
             **self.environment,
+            **(service.settings if service else {}),
             "QRAFT_HOME": str(self.home.root),
             "QRAFT_NATS_URL": self.nats_url,
             "QRAFT_POSTGRES_DSN": postgres_dsn(self.home),
@@ -107,14 +129,26 @@ class LocalStack:
             await apply_streams(connection.jetstream())
         finally:
             await connection.close()
+        self._tending = asyncio.create_task(tend_nats(self.supervisor, self.home.nats, monitor_port=self.monitor_port))
 
-    async def start_service(self, name: str) -> None:
-        """Start one service and keep it running."""
-        command = ServerCommand(name, (sys.executable, "-m", name))
-        await self.supervisor.start(command, env=self.service_env(name), http_port=self.http_ports[name])
+    async def start_service(self, name: str, *, secrets: Mapping[str, str] | None = None) -> None:
+        """Start one service and keep it running. secrets: settings that only this service may see."""
+        command = ServerCommand(name, (sys.executable, "-m", ALL_SERVICES[name].module))
+        environment = self.service_env(name) | dict(secrets or {})
+        await self.supervisor.start(command, env=environment, http_port=self.http_ports[name])
+
+    def report_part(self, part: str, *, problem: str = "") -> None:
+        """Note in the state file that a part serves, or why it does not."""
+        self.parts_done.append(part)
+        if problem:
+            self.problems.append(problem)
+        self.write_state()
 
     async def stop(self) -> None:
         """Stop the services (they drain), then the servers."""
+        if self._tending is not None:
+            self._tending.cancel()
+            await asyncio.wait({self._tending})
         await self.supervisor.stop_all()
         self.home.state_file.unlink(missing_ok=True)
 
@@ -128,7 +162,12 @@ class LocalStack:
             desk_url=self.desk_url,
             origin=self.origin,
             processes=tuple(self.supervisor.processes()),
-            services_expected=SERVICES,
+            services_expected=tuple(self.http_ports),
+            gateway_url=self.gateway_url,
+            billing_url=self.billing_url,
+            parts=self.parts,
+            parts_done=tuple(self.parts_done),
+            problems=tuple(self.problems),
         )
         write_state(self.home.state_file, state)
 

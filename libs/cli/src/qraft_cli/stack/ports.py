@@ -18,12 +18,15 @@ def is_free(port: int) -> bool:
     return True
 
 
+def free_port() -> int:
+    """Return a loopback port that nobody listens on right now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
 def pick_port(preferred: int, *, taken: set[int]) -> int:
     """Return the preferred port if it is free, else one that the system gives; `taken` grows by it."""
-    port = preferred
-    if port in taken or not is_free(port):
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-            probe.bind((HOST, 0))
-            port = int(probe.getsockname()[1])
+    port = preferred if preferred not in taken and is_free(preferred) else free_port()
     taken.add(port)
     return port

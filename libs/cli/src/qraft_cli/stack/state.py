@@ -21,7 +21,7 @@ class ProcessInfo(msgspec.Struct, frozen=True):
 
 
 class StackState(msgspec.Struct, frozen=True):
-    """The running stack: addresses and processes."""
+    """The running stack: addresses and processes. parts_done: those that serve or failed; problems says why."""
 
     supervisor: ProcessInfo
     nats_url: str
@@ -31,6 +31,16 @@ class StackState(msgspec.Struct, frozen=True):
     origin: str
     processes: tuple[ProcessInfo, ...]
     services_expected: tuple[str, ...] = ()
+    gateway_url: str = ""
+    billing_url: str = ""
+    parts: tuple[str, ...] = ()
+    parts_done: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+    @property
+    def is_started(self) -> bool:
+        """Return whether every part serves or has failed."""
+        return set(self.parts) <= set(self.parts_done)
 
 
 def write_state(path: Path, state: StackState) -> None:

@@ -82,6 +82,12 @@ class Supervisor:
             )
         return found
 
+    def restart(self, name: str) -> None:
+        """Ask one child to end; it is started again like one that ended by itself."""
+        process = self._children[name].process
+        if process is not None and process.returncode is None:
+            process.send_signal(self._children[name].stop_signal)
+
     async def stop(self, name: str) -> None:
         """End one child: its stop signal first, SIGKILL after the timeout."""
         child = self._children.pop(name)

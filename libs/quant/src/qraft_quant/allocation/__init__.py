@@ -5,7 +5,7 @@ the order of the symbols.
 
 from qraft_quant.allocation.candidates import HorizonRows, Refusal, ScoreStatistics, edge_and_score
 from qraft_quant.allocation.correlation import Correlations, correlation_matrix, weekly_correlations
-from qraft_quant.allocation.limits import DEMO, STANDARD, AllocationLimits
+from qraft_quant.allocation.limits import DEMO, STANDARD, AllocationLimits, demonstration, tightened
 from qraft_quant.allocation.portfolio import Allocation, Share, TargetWeight, allocate
 
 __all__ = [
@@ -21,6 +21,8 @@ __all__ = [
     "TargetWeight",
     "allocate",
     "correlation_matrix",
+    "demonstration",
     "edge_and_score",
+    "tightened",
     "weekly_correlations",
 ]

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qraft_quant.allocation.limits import AllocationLimits
+from qraft_quant.allocation.sizing import YEAR_S
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -92,12 +93,13 @@ class ScoreStatistics:
 
 @dataclass(frozen=True, slots=True)
 class JudgedRows:
-    """One horizon's rows with side, edge, score and the index of the rule that turned a row away. (n_symbols,)"""
+    """Rows with side, edge, score, volatility of a year, and the rule that turned it away. (n_symbols,)"""
 
     rows: HorizonRows
     side: FloatArray
     edge: FloatArray
     score: FloatArray
+    annual_volatility: FloatArray
     rule: npt.NDArray[np.int64]
 
     @property
@@ -118,7 +120,7 @@ def judge(rows: HorizonRows, limits: AllocationLimits) -> JudgedRows:
     """
     Return each row's side = sign(expected_return), edge = |expected_return| - cost, score = edge / volatility.
 
-    A row with a NaN or infinite input never passes; its score is NaN.
+    A row with a NaN or infinite input, or a volatility that is infinite over a year, never passes; its score is NaN.
 
     Raises:
         ValueError: if the limits do not know the horizon.
@@ -127,8 +129,9 @@ def judge(rows: HorizonRows, limits: AllocationLimits) -> JudgedRows:
         raise ValueError(f"expected a horizon out of {sorted(limits.score_min)}, received {rows.horizon!r}")
     with np.errstate(over="ignore", invalid="ignore"):
         side = np.sign(rows.expected_return)
+        annual_volatility = rows.volatility * np.sqrt(YEAR_S / rows.horizon_s)
         edge, score = edge_and_score(rows.expected_return, volatility=rows.volatility, cost=rows.cost)
-        is_finite = np.isfinite(score) & np.isfinite(rows.confidence) & np.isfinite(rows.volatility)
+        is_finite = np.isfinite(score) & np.isfinite(rows.confidence) & np.isfinite(annual_volatility)
         # One line a rule, in the order of _RULES. Written as "not (good)" where NaN could slip through.
         turned_away = np.stack(
             [
@@ -146,7 +149,7 @@ def judge(rows: HorizonRows, limits: AllocationLimits) -> JudgedRows:
     assert len(turned_away) == _PASSED, len(turned_away)
     rule = np.where(turned_away.any(axis=0), turned_away.argmax(axis=0), _PASSED)
     score = np.where(rule < _N_UNUSABLE_RULES, np.nan, score)
-    return JudgedRows(rows, side, edge, score, rule)
+    return JudgedRows(rows, side, edge, score, annual_volatility, rule)
 
 
 def score_statistics(judged: JudgedRows, limits: AllocationLimits) -> ScoreStatistics:

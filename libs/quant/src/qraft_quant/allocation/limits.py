@@ -95,3 +95,64 @@ DEMO: Final = replace(
     score_min={"1h": 0.02, "4h": 0.05, "1d": 0.05, "7d": 0.03},
     confidence_min={"1h": 0.50, "4h": 0.50, "1d": 0.50, "7d": 0.50},
 )
+
+
+def demonstration(
+    *,
+    score_min: Mapping[str, float],
+    score_full: Mapping[str, float],
+    confidence_min: Mapping[str, float],
+    edge_min: float,
+    size_min: float,
+) -> AllocationLimits:
+    """
+    Return the limits `demo` with thresholds of its own; a horizon that a map does not name keeps the shipped one.
+
+    Raises:
+        ValueError: if a number is out of its range or a horizon is unknown.
+    """
+    return replace(
+        DEMO,
+        score_min={**DEMO.score_min, **score_min},
+        score_full={**DEMO.score_full, **score_full},
+        confidence_min={**DEMO.confidence_min, **confidence_min},
+        edge_min=edge_min,
+        size_min=size_min,
+    )
+
+
+def tightened(
+    limits: AllocationLimits,
+    *,
+    symbol_cap: float,
+    bucket_caps: Mapping[str, float],
+    gross_max: float,
+    risk_budget: float,
+    correlation_max: float,
+) -> AllocationLimits:
+    """
+    Return the limits with other risk limits, none of them looser; a bucket that is not named keeps its cap.
+
+    Raises:
+        ValueError: if a limit would be looser than it was, or a bucket is unknown.
+    """
+    asked = (
+        ("symbol_cap", symbol_cap, limits.symbol_cap),
+        ("gross_max", gross_max, limits.gross_max),
+        ("risk_budget", risk_budget, limits.risk_budget),
+        ("correlation_max", correlation_max, limits.correlation_max),
+        *((f"the cap of bucket {name}", cap, limits.bucket_caps.get(name)) for name, cap in bucket_caps.items()),
+    )
+    for name, value, most in asked:
+        if most is None:
+            raise ValueError(f"expected a bucket out of {sorted(limits.bucket_caps)}, received {name}")
+        if not 0.0 <= value <= most:
+            raise ValueError(f"expected {name} in [0, {most}] (it may only get tighter), received {value}")
+    return replace(
+        limits,
+        symbol_cap=symbol_cap,
+        bucket_caps={**limits.bucket_caps, **bucket_caps},
+        gross_max=gross_max,
+        risk_budget=risk_budget,
+        correlation_max=correlation_max,
+    )

@@ -139,7 +139,7 @@ def _grid(judged: Sequence[JudgedRows]) -> _Grid:
         at = [position[one.rows.symbols[i]] for i in found]
         side[at, j], score[at, j], edge[at, j] = one.side[found], one.score[found], one.edge[found]
         confidence[at, j] = one.rows.confidence[found]
-        volatility[at, j] = one.rows.volatility[found] * np.sqrt(sizing.YEAR_S / one.rows.horizon_s)
+        volatility[at, j] = one.annual_volatility[found]
     a_year = np.nanmax(volatility, axis=1) if symbols else np.empty(0)
     return _Grid(symbols, side, score, edge, confidence, a_year)
 

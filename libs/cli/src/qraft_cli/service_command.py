@@ -1,0 +1,51 @@
+"""Commands that are a service's own: handed to it with the stack's addresses, its output and exit code kept."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Final
+
+import typer
+
+from qraft_cli.stack.home import find_home
+from qraft_cli.stack.session import find_addresses
+
+# Everything behind the name, --help too, belongs to the service's own command line.
+PASSED_ON: Final = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+_HELP: Final = ("--help", "-h")
+
+
+def add_commands(app: typer.Typer, module: str, commands: dict[str, str]) -> None:
+    """Add one command a name; the text is its line in the help of `app`."""
+    for name, text in commands.items():
+        app.command(name, help=text, context_settings=PASSED_ON)(_command(module, name))
+
+
+def _command(module: str, name: str) -> Callable[[typer.Context], None]:
+    def pass_on(context: typer.Context) -> None:
+        become(module, [name, *context.args])
+
+    return pass_on
+
+
+def become(module: str, arguments: list[str]) -> None:
+    """
+    Replace this process by `python -m module arguments`, on the servers of the running stack.
+
+    Raises:
+        NotRunning: if no server is known; asking for help needs none.
+    """
+    environment = dict(os.environ)
+    if not set(_HELP) & set(arguments):
+        addresses = find_addresses()
+        environment |= {
+            "QRAFT_HOME": str(find_home().root),
+            "QRAFT_NATS_URL": addresses.nats_url,
+            "QRAFT_POSTGRES_DSN": addresses.postgres_dsn,
+        }
+        if addresses.local is not None and addresses.local.gateway_url:
+            environment.setdefault("QRAFT_GATEWAY_URL", addresses.local.gateway_url)
+    sys.stdout.flush()
+    os.execve(sys.executable, [sys.executable, "-m", module, *arguments], environment)  # noqa: S606 our own module

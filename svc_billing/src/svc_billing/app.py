@@ -1,0 +1,106 @@
+"""The composition root of the service. The operator's commands, which need no bus, are wired in `__main__`."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from starlette.routing import BaseRoute
+
+from qraft_bus.nats import NatsBus
+from qraft_bus.port import Bus
+from qraft_bus.settings import BusSettings
+from qraft_runtime.clock import Clock, SystemClock
+from qraft_runtime.health import Health
+from qraft_runtime.service import run_service
+from qraft_runtime.settings import CommonSettings
+from svc_billing.adapters.database import Database
+from svc_billing.adapters.postgres import PostgresStore
+from svc_billing.adapters.postgres_reader import PostgresReader
+from svc_billing.adapters.reading import PostgresReading
+from svc_billing.adapters.relay import LedgerRelay
+from svc_billing.api.routes import AdminApi
+from svc_billing.handlers import Questions, UsageHandler
+from svc_billing.settings import BillingSettings
+from svc_billing.usecases.expire import Expiry
+from svc_billing.usecases.ledger import Ledger
+from svc_billing.usecases.report import WriteWeeklyReport
+
+NAME: Final = "svc_billing"
+# A batch in progress takes milliseconds; a database that hangs is not waited for.
+_DRAIN_TIMEOUT_S: Final = 10.0
+# Commands that wait at once from which the relay makes way for them.
+_BUSY: Final = 16
+
+
+class Application:
+    """The wired service: start before the bus, background while it runs, stop after it."""
+
+    def __init__(self, common: CommonSettings, settings: BillingSettings, *, bus: Bus, clock: Clock) -> None:
+        self.bus = bus
+        self.health = Health()
+        self.health.set_ready("ledger", False, "the database has not been opened yet")
+        self._database = Database(common.postgres_dsn)
+        self._ledger = Ledger(PostgresStore(self._database), clock=clock, queue_max=settings.n_waiting_max)
+        self._running: asyncio.Task[None] | None = None
+        reader, reading = PostgresReader(self._database), PostgresReading(self._database)
+        report = WriteWeeklyReport(reading, machine=settings.machine(), clock=clock)
+        relay = LedgerRelay(self._database, bus=bus, is_busy=lambda: questions.n_waiting >= _BUSY)
+        questions = Questions(self._ledger, reader, committed=relay.wake)
+        expiry = Expiry(self._ledger, reader, clock=clock, interval_s=settings.expire_interval_s)
+        for answerer in questions.answerers():
+            bus.answer(answerer)
+        bus.subscribe(UsageHandler(self._ledger).subscription())
+        api = AdminApi(self._ledger, reader, reading, report)
+        self.routes: list[BaseRoute] = api.routes(token=settings.admin_token)
+        self.background = (self._watch_ledger, relay.run, expiry.run)
+
+    async def start(self) -> None:
+        """Connect to the database and begin to commit."""
+        await self._database.open()
+        self._running = asyncio.create_task(self._ledger.run())
+        self.health.set_ready("ledger", True)
+
+    async def stop(self) -> None:
+        """Stop committing, after the bus has drained, and disconnect."""
+        await _end(self._running)
+        await self._database.close()
+
+    async def _watch_ledger(self) -> None:
+        """
+        Wait for the end of the ledger's loop, which is a bug, and raise it.
+
+        The loop is no background task itself: those end before the bus drains, and questions in progress would then
+        wait for answers that nobody commits.
+        """
+        assert self._running is not None, "background runs after start"
+        await asyncio.wait({self._running})
+        self._running.result()
+
+
+async def _end(task: asyncio.Task[None] | None) -> None:
+    if task is not None:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+def build(common: CommonSettings, settings: BillingSettings) -> Application:
+    """Return the service with its real adapters."""
+    bus = NatsBus(common.nats_url, name=NAME, settings=BusSettings(drain_timeout_s=_DRAIN_TIMEOUT_S))
+    return Application(common, settings, bus=bus, clock=SystemClock())
+
+
+def run() -> int:
+    """Run the service by the environment until it is told to stop; return the exit code."""
+    common = CommonSettings()
+    application = build(common, BillingSettings())
+    return run_service(
+        NAME,
+        common,
+        bus=application.bus,
+        health=application.health,
+        background=application.background,
+        routes=application.routes,
+        on_start=application.start,
+        on_stop=application.stop,
+    )

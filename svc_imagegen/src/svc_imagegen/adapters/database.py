@@ -1,0 +1,98 @@
+"""The service's connections: one that commits jobs, some that read, so that neither waits for the other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import asyncpg
+
+from qraft_contracts.outcomes import Transient
+from qraft_store.postgres import create_pool, migrate
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
+SCHEMA: Final = "imagegen"
+_MIGRATIONS: Final = Path(__file__).parent.parent / "migrations"
+# The group commit, the outbox relay, the sweeper's turn and the listener each hold one.
+_N_WRITE: Final = 5
+_N_READ: Final = 6
+
+
+class Database:
+    """Two pools on one address, opened at start."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._pools: dict[str, asyncpg.Pool[asyncpg.Record]] = {}
+        self._hot: PoolConnectionProxy[asyncpg.Record] | None = None
+        self._hot_stack = AsyncExitStack()
+        self._hot_lock = asyncio.Lock()
+
+    async def open(self) -> None:
+        """
+        Bring the schema up to date and connect.
+
+        Raises:
+            OSError: if the server cannot be reached.
+        """
+        await asyncio.to_thread(migrate, self._dsn, schema=SCHEMA, migrations=_MIGRATIONS)
+        for name, size in (("write", _N_WRITE), ("read", _N_READ)):
+            self._pools[name] = await create_pool(self._dsn, max_size=size, application_name=f"svc_imagegen {name}")
+
+    @asynccontextmanager
+    async def hot(self) -> AsyncIterator[PoolConnectionProxy[asyncpg.Record]]:
+        """
+        Lend the one connection of the group commit, to one user at a time.
+
+        It is kept between uses: taking one from the pool and giving it back costs two round trips. After any error it
+        is given back, and the next use takes another.
+        """
+        async with self._hot_lock:
+            if self._hot is None or not _is_open(self._hot):
+                self._hot = None
+                await self._hot_stack.aclose()
+                self._hot = await self._hot_stack.enter_async_context(self.write.acquire())
+            is_whole = False
+            try:
+                yield self._hot
+                is_whole = True
+            finally:
+                if not is_whole:
+                    self._hot = None
+                    await self._hot_stack.aclose()
+
+    async def close(self) -> None:
+        """Disconnect. Safe before `open`."""
+        self._hot = None
+        await self._hot_stack.aclose()
+        while self._pools:
+            await self._pools.popitem()[1].close()
+
+    @property
+    def write(self) -> asyncpg.Pool[asyncpg.Record]:
+        """Return the pool that commits. Raises Transient before `open`."""
+        return self._pool("write")
+
+    @property
+    def read(self) -> asyncpg.Pool[asyncpg.Record]:
+        """Return the pool that reads. Raises Transient before `open`."""
+        return self._pool("read")
+
+    def _pool(self, name: str) -> asyncpg.Pool[asyncpg.Record]:
+        pool = self._pools.get(name)
+        if pool is None:
+            raise Transient("starting", "the service is not connected to its database yet")
+        return pool
+
+
+def _is_open(connection: PoolConnectionProxy[asyncpg.Record]) -> bool:
+    """Return whether a kept connection can be used. The pool takes back one whose server went away while it idled."""
+    try:
+        return not connection.is_closed()
+    except asyncpg.InterfaceError:
+        return False
