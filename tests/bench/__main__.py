@@ -1,7 +1,8 @@
 """
 Every figure of Qraft, measured in one run: `make bench`, or `python -m tests.bench PART ...` for some of the parts.
 
-Parts: features, inference, ledger, first-order, chain. Figures are ratios to a yardstick measured in the same run.
+Parts: features, inference, ledger, billing-bus, accept, compat, first-order, chain. Figures are ratios to a yardstick
+measured in the same run.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ def main() -> int:
         "features": importlib.import_module("tests.bench.features").main,
         "inference": importlib.import_module("tests.bench.inference").main,
         "ledger": importlib.import_module("tests.bench.ledger").main,
+        "billing-bus": importlib.import_module("tests.bench.billing_bus").main,
+        "accept": importlib.import_module("tests.bench.images").main_accept,
+        "compat": importlib.import_module("tests.bench.images").main_compat,
         "first-order": first_order,
         "chain": chain,
     }

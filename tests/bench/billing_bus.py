@@ -16,9 +16,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import nats
+import psutil
 from tests.bench.measure import ROOT, Quantiles, machine, verdict
 from tests.kit.servers import NatsServer, PostgresServer, nats_server, postgres_server
 from tests.svc_billing.edge_kit import (
@@ -121,9 +123,19 @@ async def bare_rate(url: str) -> float:
     return rate
 
 
-async def pairs(bus: NatsBus, accounts: list[str], *, run: str) -> tuple[float, dict[str, Quantiles]]:
-    """Return the pairs a second and the latencies of a reserve, a settle and a pair."""
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """One run: pairs a second, latencies by step, and how long the service computed for a pair."""
+
+    rate: float
+    latencies_ms: dict[str, Quantiles]
+    service_us: float
+
+
+async def pairs(bus: NatsBus, accounts: list[str], *, run: str, service: psutil.Process) -> Pairs:
+    """Measure one run."""
     load, numbers, turns = Load(), itertools.count(), itertools.cycle(accounts)
+    before = sum(service.cpu_times()[:2])
 
     async def pair() -> None:
         name = f"{run}/{next(numbers)}"
@@ -135,18 +147,20 @@ async def pairs(bus: NatsBus, accounts: list[str], *, run: str) -> tuple[float, 
         await load.timed("pair", pair())
 
     rate = await load.run(once, seconds=RUN_S, warm_up_s=WARM_UP_S)
-    return rate, {name: Quantiles.of(values) for name, values in load.latencies_ms.items()}
+    computed_s = sum(service.cpu_times()[:2]) - before
+    latencies_ms = {name: Quantiles.of(values) for name, values in load.latencies_ms.items()}
+    return Pairs(rate, latencies_ms, computed_s / next(numbers) * 1e6)
 
 
-def say(name: str, rate: float, found: dict[str, Quantiles], *, target: float, bare: float) -> None:
+def say(name: str, run: Pairs, *, target: float, bare: float) -> None:
     """Print one run against its target."""
     target = min(target, bare / BARE_RATIO)
-    one = Quantiles.of([0.0]) if not found else found["SettleHold"]
-    print(f"  {name}: {rate:,.0f} pairs/s, target {target:,.0f}: {verdict(rate >= target)}")
-    for step, it in found.items():
+    print(f"  {name}: {run.rate:,.0f} pairs/s, target {target:,.0f}: {verdict(run.rate >= target)}")
+    for step, it in run.latencies_ms.items():
         print(f"    {step}: p50 {it.p50:.1f} ms, p99 {it.p99:.1f} ms (n = {it.n})")
-    worst = max(one.p99, found["ReserveCredits"].p99)
+    worst = max(run.latencies_ms[step].p99 for step in ("ReserveCredits", "SettleHold"))
     print(f"    p99 of a command {worst:.1f} ms, target {P99_MS_MAX:.0f}: {verdict(worst <= P99_MS_MAX)}")
+    print(f"    processor time of the service {run.service_us:.0f} µs a pair")
 
 
 async def measure(broker: NatsServer, postgres: PostgresServer, folder: Path) -> None:
@@ -159,8 +173,9 @@ async def measure(broker: NatsServer, postgres: PostgresServer, folder: Path) ->
         try:
             async with bus_client(broker.url) as bus:
                 await ask_until_decided(bus, ReadBalance("hot"))
-                spread = await pairs(bus, accounts, run="spread")
-                hot = await pairs(bus, ["hot"], run="hot")
+                process = psutil.Process(service.process.pid)
+                spread = await pairs(bus, accounts, run="spread", service=process)
+                hot = await pairs(bus, ["hot"], run="hot", service=process)
             code = await service.terminate()
             assert code == 0, service.said()
         finally:
@@ -168,8 +183,8 @@ async def measure(broker: NatsServer, postgres: PostgresServer, folder: Path) ->
                 await service.kill()
         bare = max(before, await bare_rate(broker.url))
     print(f"  bare nats-py request/reply: {bare:,.0f}/s, ÷ {BARE_RATIO} = {bare / BARE_RATIO:,.0f}")
-    say(f"{N_ACCOUNTS:,} accounts", *spread, target=TARGET_SPREAD, bare=bare)
-    say("one hot account", *hot, target=TARGET_HOT, bare=bare)
+    say(f"{N_ACCOUNTS:,} accounts", spread, target=TARGET_SPREAD, bare=bare)
+    say("one hot account", hot, target=TARGET_HOT, bare=bare)
 
 
 def main() -> None:

@@ -75,7 +75,7 @@ def play_day(trained, short_folder):
     """Return a function that plays the day in a fresh line, perhaps disturbed."""
     names = iter(range(1_000))
 
-    def play(*, disturb=None, speed=0.0, days=1, timeout_s=150, environment=None, setting=nullcontext):
+    def play(*, disturb=None, speed=0.0, days=1, timeout_s=240, environment=None, setting=nullcontext):
         home = Home(short_folder / f"line{next(names)}")
         stretch = line.Stretch(
             trained.dataset, START, START + days * DAY, trained.model_id, trained.artefacts, speed=speed

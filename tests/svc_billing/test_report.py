@@ -334,8 +334,10 @@ async def test_page_switches_language_prints_and_fits_a_phone_without_any_reques
                 assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
                 assert asked == [page_file.as_uri()]
                 assert complaints.found == []
-        async with open_page(browser) as (page, _):
+        async with open_page(browser, viewport={"width": 703, "height": 1_000}) as (page, _):  # A4 less its margins
             await page.goto(page_file.as_uri())
             await page.emulate_media(media="print")
 
             assert not await page.locator(".language-switch").is_visible()
+            fits = "[...document.querySelectorAll('table')].every(it => it.getBoundingClientRect().right <= innerWidth)"
+            assert await page.evaluate(fits)

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import pytest
 from tests.kit.servers import postgres_server
-from tests.svc_billing.kit_core import NOW, Books, memory_books, postgres_books, running, settle
+from tests.svc_billing.kit_core import NOW, Books, dispute, memory_books, postgres_books, running, settle
 
 from qraft_contracts.origin import Origin
 from qraft_contracts.usage import ComputeUsage
@@ -100,6 +100,28 @@ async def test_ledger_that_forgets_nearly_everything_still_decides_on_the_truth(
 
         await asyncio.gather(*[live(worker) for worker in range(64)])
 
+        state = books.ledger._state
+        assert max(len(known) for known in (state.operations, state.holds, state.accounts, state.grants)) <= 8
+        await books.check()
+
+
+async def test_hold_that_was_forgotten_is_not_settled_again(postgres_dsn: str) -> None:
+    n_holds = 300
+    async with postgres_books(postgres_dsn, batch_max=16, n_kept_max=24) as books:
+        await books.account(granted=10 * n_holds)
+        await asyncio.gather(*[books.reserve(f"h{n}", 10) for n in range(n_holds)])
+        # A hold is disputed, settled a few batches later, and again soon after.
+        commands: list[object] = []
+        for n in range(n_holds + 40):
+            commands += [dispute(f"h{n}")] if n < n_holds else []
+            for lag, operation_id in ((20 + n % 8, "a"), (29 + n % 8, "b")):
+                if 0 <= n - lag < n_holds:
+                    commands.append(settle(f"h{n - lag}", 10, operation_id=f"settle/{n}/{operation_id}"))
+
+        replies = await asyncio.gather(*[books.send(command) for command in commands])
+
+        settled = [reply.hold.hold_id for reply in replies if reply.hold and reply.hold.state == "settled"]
+        assert len(settled) == len(set(settled)) > n_holds / 10
         await books.check()
 
 

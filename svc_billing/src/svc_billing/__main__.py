@@ -55,12 +55,12 @@ def main() -> int:
 
 
 async def _run(arguments: Namespace) -> int:
-    async with _open_books(CommonSettings(), BillingSettings()) as books:
+    async with open_books(CommonSettings(), BillingSettings()) as books:
         return await execute(books, arguments)
 
 
 @asynccontextmanager
-async def _open_books(common: CommonSettings, settings: BillingSettings) -> AsyncIterator[Books]:
+async def open_books(common: CommonSettings, settings: BillingSettings) -> AsyncIterator[Books]:
     """Yield what the commands work on. What they change is told to the bus by the relay of a running service."""
     database, clock = Database(common.postgres_dsn), SystemClock()
     try:

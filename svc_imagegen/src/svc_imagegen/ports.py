@@ -230,7 +230,11 @@ class Provider(Protocol):
         ...
 
     async def look_up(self, provider_request_id: str) -> Lookup:
-        """Ask what became of an earlier call; `unknown` where the provider cannot tell. Costs nothing."""
+        """
+        Ask what became of an earlier call; `unknown` where the provider cannot tell. Costs nothing.
+
+        Where the provider never told an id, this is the attempt_id that the call was made with.
+        """
         ...
 
     async def close(self) -> None: ...

@@ -18,9 +18,11 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any, TypeVar
 
+import msgspec
 from PIL import Image
 from tests.kit.servers import free_port
 
+from qraft_contracts.billing import OK, BillingReply
 from qraft_runtime.clock import SystemClock
 from qraft_runtime.health import Health
 from qraft_runtime.http import build_http_app, serve_http
@@ -61,6 +63,7 @@ from svc_imagegen.usecases.accept import AcceptTerms
 from svc_imagegen.usecases.authenticate import READ, WRITE, new_key_text, sha256_of_key
 from svc_imagegen.usecases.confirm import ConfirmMoney
 from svc_imagegen.usecases.keep_pictures import KeepPictures
+from svc_imagegen.usecases.observe import Observe
 from svc_imagegen.usecases.run_job import RunJob, RunTerms
 
 ResultT = TypeVar("ResultT")
@@ -122,7 +125,8 @@ class ScriptedProvider:
                 raise NotDelivered("not_connected")
             case "html":
                 return ProviderAnswer((RawPicture(b"<html>sorry</html>"),))
-        pictures = tuple(RawPicture(png(16 + i)) for i in range(request.n))
+        width, height = (16, 16) if request.size == "auto" else map(int, request.size.split("x"))
+        pictures = tuple(RawPicture(png(width + i, height)) for i in range(request.n))
         return ProviderAnswer(pictures, provider_request_id=attempt_id, cost_microusd=40_000)
 
     async def look_up(self, provider_request_id: str) -> Lookup:
@@ -134,6 +138,14 @@ class ScriptedProvider:
     def let_go(self) -> None:
         self._let_go.set()
         self._let_go = asyncio.Event()
+
+
+class TerseBilling(MemoryBilling):
+    """The ledger's twin, whose refusals hold no price: neither do those of svc_billing."""
+
+    async def reserve(self, **command: Any) -> BillingReply:
+        reply = await super().reserve(**command)
+        return reply if reply.outcome == OK else msgspec.structs.replace(reply, estimate=None)
 
 
 @dataclass(frozen=True)
@@ -227,7 +239,7 @@ async def _serve(
     stores = _memory_stores(run) if dsn is None else await _postgres_stores(dsn, run)
     jobs, assets = stores.jobs, stores.assets
     priced = [("scripted", it) for it in provider.models() if it != "pic-unpriced"] + [("simulated", "simulated-1")]
-    billing = MemoryBilling(dict.fromkeys(priced, (PRICE, REFERENCE_PRICE)))
+    billing = TerseBilling(dict.fromkeys(priced, (PRICE, REFERENCE_PRICE)))
     pictures = ProcessPictures(n_workers=1)
     confirm = ConfirmMoney(jobs=jobs, assets=assets, billing=billing, clock=clock)
     run_job = RunJob(
@@ -235,6 +247,7 @@ async def _serve(
         jobs=jobs,
         confirm=confirm,
         keep=KeepPictures(pictures=pictures, artefacts=artefacts),
+        observe=Observe(stores.capabilities, clock=clock),
         providers={"scripted": provider, "simulated": simulated},
         artefacts=artefacts,
         clock=clock,

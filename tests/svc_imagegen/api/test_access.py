@@ -108,7 +108,7 @@ def test_no_route_but_the_document_answers_without_a_valid_key(stage, operations
 def test_each_scope_opens_its_own_routes_only(stage, operations, owned):
     reader, writer = stage.person(scopes=[READ]), stage.person(scopes=[WRITE])
     writes = {"createJob", "deleteJob", "cancelJob", "createImage", "createImageEdit", "createImageVariation"}
-    admins = {"createKey", "listKeys", "revokeKey", "listProviders", "listCapabilities", "declareCapability"}
+    admins = {"createKey", "listKeys", "revokeKey", "listProviders", "listCapabilities", "declareCapability", "probe"}
 
     for method, path, found in operations:
         name = found["operationId"]

@@ -6,7 +6,7 @@ import base64
 import json
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
@@ -36,6 +36,14 @@ def raw(stage: Stage, request: bytes, *, then: bytes = b"") -> bytes:
         except TimeoutError:
             pass
     return received
+
+
+def until(is_so: Callable[[], bool]) -> None:
+    """Wait for what the gateway does after its answer has gone out."""
+    deadline = time.monotonic() + 5
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def error_of(answer: httpx.Response) -> tuple[int, str | None, str | None]:
@@ -125,7 +133,7 @@ def test_bodies_are_counted_off_when_their_calls_are_over(stage, ann):
     for content in (b"x" * 300_000, json.dumps({"model": "pic-1", "prompt": "counted"}).encode()):
         post(stage, ann, GENERATE, content=content)
 
-    assert stage.gateway._edge.budget._n_bytes == 0
+    until(lambda: stage.gateway._edge.budget._n_bytes == 0)
 
 
 def test_file_above_its_limit_is_refused_by_name(stage, ann):
@@ -276,6 +284,7 @@ def test_picture_is_safe_to_open_and_its_downloads_are_counted(stage, ann):
     assert int(headers["content-length"]) == n
     assert (same.status_code, other.status_code) == (304, 200)
     asset_id = str(answer.url).split("/")[-2]
+    until(lambda: len([it for it in stage.assets.downloads if it[0] == asset_id]) == 3)
     assert [it[1:3] for it in stage.assets.downloads if it[0] == asset_id] == [(n, True), (2, False), (n, True)]
     assert stage.assets.rows[asset_id].n_downloads == 2
 

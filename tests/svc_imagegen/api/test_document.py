@@ -33,7 +33,7 @@ CHECKS = [
     ignored_auth,
 ]
 # In a form a number is a text as well, and what is wrong with a header is put right by the key that is sent.
-JSON_ONLY = {"createJob", "createImage", "estimate", "createKey", "declareCapability"}
+JSON_ONLY = {"createJob", "createImage", "estimate", "createKey", "declareCapability", "probe"}
 N_EXAMPLES = 12
 
 
@@ -58,7 +58,7 @@ def operations() -> list[str]:
     return [
         "createJob", "listJobs", "getJob", "deleteJob", "cancelJob", "createImage", "createImageEdit",
         "createImageVariation", "listModels", "retrieveModel", "estimate", "getAccount", "getAsset", "getAssetContent",
-        "getDocument", "createKey", "listKeys", "revokeKey", "listProviders", "listCapabilities", "declareCapability",
+        "getDocument", "createKey", "listKeys", "revokeKey", "listProviders", "listCapabilities", "declareCapability", "probe",
     ]  # fmt: skip
 
 

@@ -28,9 +28,9 @@ def size_of(b64_json: str | None) -> tuple[int, int]:
 def test_generate_gives_pictures_that_open_and_charges_once(stage, ann):
     answer = client_of(stage, ann).images.generate(model="pic-1", prompt="a lighthouse", n=2, size="1024x1024")
 
-    assert [size_of(it.b64_json) for it in answer.data] == [(16, 16), (17, 16)]
+    assert [size_of(it.b64_json) for it in answer.data] == [(1024, 1024), (1025, 1024)]
     assert answer.created > 1_700_000_000
-    assert (answer.size, answer.output_format) == ("16x16", "png")
+    assert (answer.size, answer.output_format) == ("1024x1024", "png")
     assert answer.usage is not None
     assert answer.qraft["charged_credits"] == "80"
     assert answer.qraft["is_simulated"] is False

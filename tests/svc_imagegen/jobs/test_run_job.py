@@ -87,6 +87,23 @@ async def test_a_bad_picture_among_good_ones_is_noted_and_not_charged(line: Line
     assert await line.findings(job) == ["picture_refused"]
 
 
+@pytest.mark.parametrize(
+    ("size", "cause"), [("1024x1024", "wrong_size"), ("1x40", "wrong_size"), ("16x16", ""), ("auto", "")]
+)
+async def test_a_picture_of_another_size_than_asked_is_not_charged(line: Line, size: str, cause: str) -> None:
+    """What comes is 1 × 1; up to 15 pixels are a model's rounding."""
+    request = ImageRequest(operation=Operation.GENERATION, model="simulated-1", prompt="a lighthouse", size=size)
+    job = await line.accept(
+        make_job(request=request, created_at=line.clock.now(), deadline_at=line.clock.now() + timedelta(seconds=660))
+    )
+
+    await line.run(job)
+
+    done = await line.job(job)
+    assert (done.cause, done.charged_microcredits) == (cause, 0 if cause else PER_IMAGE)
+    assert await line.available() == FUNDS - done.charged_microcredits
+
+
 async def test_more_pictures_than_asked_are_dropped_and_noted(line: Line) -> None:
     line.provider.script = [answer(1, 2, 3, 4)]
     job = await line.accept()

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from PIL import Image
-from starlette.routing import Route
 from tests.kit.servers import free_port
 
 from qraft_runtime.clock import SystemClock
@@ -29,24 +28,19 @@ from svc_imagegen.adapters.memory import (
 )
 from svc_imagegen.adapters.pictures import ProcessPictures
 from svc_imagegen.adapters.providers.simulated import SimulatedProvider
-from svc_imagegen.api.http import BodyBudget
-from svc_imagegen.api.probes import ProbeCalls, ProbeFields, ProbeList
-from svc_imagegen.api.resource import Edge, Operation, Resource
-from svc_imagegen.api.routes import Gateway, GatewayParts, catalog_of
+from svc_imagegen.api.routes import Gateway, GatewayParts
 from svc_imagegen.api.terms import GatewayTerms
 from svc_imagegen.domain.capability import Support
 from svc_imagegen.domain.job import Job
 from svc_imagegen.domain.outcome import Lookup, ProviderAnswer, RawPicture, Rejected
 from svc_imagegen.domain.request import ImageRequest
 from svc_imagegen.ports import ApiKey, Provider, ReferenceBytes
-from svc_imagegen.usecases.accept import AcceptCall, AcceptTerms
+from svc_imagegen.usecases.accept import AcceptTerms
 from svc_imagegen.usecases.acceptance import Refusal
-from svc_imagegen.usecases.authenticate import ADMIN, READ, WRITE, Authenticate, new_key_text, sha256_of_key
+from svc_imagegen.usecases.authenticate import ADMIN, READ, WRITE, new_key_text, sha256_of_key
 from svc_imagegen.usecases.confirm import ConfirmMoney
-from svc_imagegen.usecases.gate import CapabilityGate
 from svc_imagegen.usecases.keep_pictures import KeepPictures
-from svc_imagegen.usecases.probe import Probe, ProbingGate
-from svc_imagegen.usecases.references import ReferenceIntake
+from svc_imagegen.usecases.observe import Observe
 from svc_imagegen.usecases.run_job import RunJob, RunTerms
 
 CREDIT = 1_000_000
@@ -126,17 +120,19 @@ async def staged(*providers: Provider, is_priced: bool = True) -> AsyncIterator[
     billing = MemoryBilling(dict.fromkeys(models, (PRICE, REFERENCE_PRICE)) if is_priced else {})
     billing.grant(ACCOUNT, 100_000 * CREDIT)
     pictures = ProcessPictures(n_workers=2)
+    capabilities = MemoryCapabilityStore()
     confirm = ConfirmMoney(jobs=jobs, assets=assets, billing=billing, clock=clock)
     run_job = RunJob(
         RunTerms(worker_id="test"),
         jobs=jobs,
         confirm=confirm,
         keep=KeepPictures(pictures=pictures, artefacts=artefacts),
+        observe=Observe(capabilities, clock=clock),
         providers={it.provider_id: it for it in everyone},
         artefacts=artefacts,
         clock=clock,
     )
-    keys, capabilities = MemoryKeyStore(), MemoryCapabilityStore()
+    keys = MemoryKeyStore()
     text = new_key_text()
     await keys.create(
         ApiKey("key_1", ACCOUNT, "test", frozenset({WRITE, READ, ADMIN}), clock.now(), None), sha256_of_key(text)
@@ -159,7 +155,7 @@ async def staged(*providers: Provider, is_priced: bool = True) -> AsyncIterator[
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     gateway = Gateway(parts, terms=GatewayTerms(public_url=url), accept_terms=AcceptTerms())
-    app = build_http_app(Health(), [_probe_route(parts), *gateway.routes()])
+    app = build_http_app(Health(), gateway.routes())
     async with serve_http(app, host="127.0.0.1", port=port), HttpGateway(url, key=text) as client:
         await _until_listening(client)
         yield Stage(url, text, billing, capabilities, artefacts, jobs, client)
@@ -178,36 +174,3 @@ async def _until_listening(client: HttpGateway) -> None:
             await asyncio.sleep(0.01)
             continue
         return
-
-
-def _probe_route(parts: GatewayParts) -> Route:
-    gate = CapabilityGate(parts.capabilities, parts.providers, clock=parts.clock)
-    accept = AcceptCall(
-        AcceptTerms(),
-        catalog=catalog_of(parts.providers, default_model=parts.default_model),
-        gate=ProbingGate(parts.capabilities, parts.providers, clock=parts.clock),
-        references=ReferenceIntake(
-            pictures=parts.pictures, downloads=parts.downloads, artefacts=parts.artefacts,
-            n_max=16, n_bytes_max=1 << 20, n_bytes_total_max=1 << 24,
-        ),
-        jobs=parts.jobs,
-        billing=parts.billing,
-        clock=parts.clock,
-    )  # fmt: skip
-    probe = Probe(
-        accept=accept,
-        gate=gate,
-        providers=parts.providers,
-        capabilities=parts.capabilities,
-        jobs=parts.jobs,
-        assets=parts.assets,
-        changes=parts.changes,
-        clock=parts.clock,
-    )
-    calls = ProbeCalls(probe, finding_timeout_s=20)
-    operation = Operation(
-        method="POST", path="/api/probes", name="probe", summary="", handler=calls.create,
-        scope=ADMIN, answers={200: ProbeList}, body={"application/json": ProbeFields},
-    )  # fmt: skip
-    edge = Edge(Authenticate(parts.keys, clock=parts.clock), parts.clock, BodyBudget(1 << 28))
-    return Route("/api/probes", Resource(edge, [operation]))

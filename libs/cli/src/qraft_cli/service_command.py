@@ -10,7 +10,7 @@ from typing import Final
 import typer
 
 from qraft_cli.stack.home import find_home
-from qraft_cli.stack.session import find_addresses
+from qraft_cli.stack.session import Addresses, find_addresses
 
 # Everything behind the name, --help too, belongs to the service's own command line.
 PASSED_ON: Final = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
@@ -45,7 +45,15 @@ def become(module: str, arguments: list[str]) -> None:
             "QRAFT_NATS_URL": addresses.nats_url,
             "QRAFT_POSTGRES_DSN": addresses.postgres_dsn,
         }
-        if addresses.local is not None and addresses.local.gateway_url:
-            environment.setdefault("QRAFT_GATEWAY_URL", addresses.local.gateway_url)
+        environment = _gateway_of(addresses) | environment
     sys.stdout.flush()
     os.execve(sys.executable, [sys.executable, "-m", module, *arguments], environment)  # noqa: S606 our own module
+
+
+def _gateway_of(addresses: Addresses) -> dict[str, str]:
+    """Return where the gateway of the running stack is, and the operator's key for it."""
+    if addresses.local is None or not addresses.local.gateway_url:
+        return {}
+    found = {"QRAFT_GATEWAY_URL": addresses.local.gateway_url.removesuffix("/v1")}
+    key = find_home().operator_key
+    return found | ({"QRAFT_API_KEY": key.read_text().strip()} if key.exists() else {})

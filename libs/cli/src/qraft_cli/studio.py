@@ -78,15 +78,16 @@ async def open_studio(stack: LocalStack) -> StudioOpened:
     ) as billing:
         await _publish_first_prices(stack, billing)
         available = await _fund(billing)
-    await _make_key(stack)
+    await _make_key(stack, stack.home.demo_key)
+    await _make_key(stack, stack.home.operator_key, "images:write", "images:read", "admin")
     return StudioOpened(stack.gateway_url, stack.home.demo_key, available)
 
 
 def _own_token(path: Path) -> str:
     """Return the admin token of this home, made at the first start."""
-    if not path.exists():
+    if not _read_secret(path):
         write_secret(path, secrets.token_urlsafe(32))
-    return path.read_text().strip()
+    return _read_secret(path)
 
 
 def write_secret(path: Path, text: str) -> None:
@@ -123,19 +124,25 @@ async def _fund(billing: httpx.AsyncClient) -> str:
     return credits_text(account["balance"]["available_microcredits"])
 
 
-async def _make_key(stack: LocalStack) -> None:
-    """Make the demonstration's API key unless the one in the home works."""
-    file = stack.home.demo_key
-    if file.exists():
+async def _make_key(stack: LocalStack, file: Path, *scopes: str) -> None:
+    """Make an API key of the demonstration account unless the one in the home works."""
+    if key := _read_secret(file):
         async with httpx.AsyncClient(timeout=_TIMEOUT_S) as client:
-            key = file.read_text().strip()
             response = await client.get(f"{stack.gateway_url}/models", headers={"authorization": f"Bearer {key}"})
         if response.status_code == httpx.codes.OK:
             return
-        file.unlink()
-    await run_command(
-        stack, "svc_imagegen", "keys", "create", DEMO_ACCOUNT, "--name", "qraft run", "--key-file", str(file)
-    )
+        _forget(file)
+    asked = [word for scope in scopes for word in ("--scope", scope)]
+    named = ("--name", f"qraft run, {file.stem}", "--key-file", str(file))
+    await run_command(stack, "svc_imagegen", "keys", "create", DEMO_ACCOUNT, *named, *asked)
+
+
+def _read_secret(file: Path) -> str:
+    return file.read_text().strip() if file.exists() else ""
+
+
+def _forget(file: Path) -> None:
+    file.unlink(missing_ok=True)
 
 
 async def _call(client: httpx.AsyncClient, method: str, path: str, body: dict[str, Any] | None = None) -> Any:

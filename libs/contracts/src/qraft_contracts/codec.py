@@ -33,6 +33,7 @@ def decode(data: bytes, kind: type[T]) -> T:
     """
     try:
         found: T = _decoder(kind).decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    # JSON nested tens of thousands deep ends in a RecursionError.
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Malformed("undecodable", f"expected {kind.__name__} as JSON: {error}") from error
     return found

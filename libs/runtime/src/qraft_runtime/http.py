@@ -57,8 +57,14 @@ async def serve_http(app: Starlette, *, host: str, port: int) -> AsyncIterator[N
         yield
         return
     listener = _bind(host, port)
+    # httptools: the parser in Python led the profile of the image gateway.
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, timeout_graceful_shutdown=_SHUTDOWN_GRACE_S, lifespan="off"
+        app,
+        http="httptools",
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=_SHUTDOWN_GRACE_S,
+        lifespan="off",
     )
     server = _Server(config)
     task = asyncio.create_task(server.serve(sockets=[listener]))

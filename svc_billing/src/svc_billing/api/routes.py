@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
@@ -109,7 +110,10 @@ class AdminApi:
                 BadRequest: on_bad_request, Transient: on_transient, HTTPException: on_http_error,
             },
         )  # fmt: skip
-        return [Mount("/api", app=AdminOnly(app, token=token))]
+        mount = Mount("/api", app=AdminOnly(app, token=token))
+        # A path with a line end in it is ours too; as Starlette writes the pattern, its dot stops there.
+        mount.path_regex = re.compile(mount.path_regex.pattern, re.DOTALL)
+        return [mount]
 
     async def _openapi(self, _request: Request) -> Response:
         return Response(openapi(), media_type="application/json")

@@ -21,13 +21,16 @@ class Folded:
     replies: list[BillingReply]
 
 
-def fold(state: State, commands: Sequence[Checked], folded: Folded, *, now: datetime) -> None:
-    """Decide the commands in order, bring the state to after the last and add the outcome to `folded`."""
+def fold(state: State, commands: Sequence[Checked], *, now: datetime) -> Folded:
+    """Decide the commands in order and bring the state to after the last."""
+    new: list[StoredEvent] = []
+    replies: list[BillingReply] = []
     for checked in commands:
         outcome = decide(state, checked, now=now)
         if isinstance(outcome, Event):
             stored = seal(outcome, state.hash)
             apply(state, stored)
-            folded.events.append(stored)
+            new.append(stored)
             outcome = answer(outcome, is_replay=False)
-        folded.replies.append(outcome)
+        replies.append(outcome)
+    return Folded(new, replies)

@@ -55,7 +55,7 @@ def give_back(account: Account, parts: Iterable[Part], used: int, now: datetime)
             continue
         grant = account.grant(part.grant_id)
         assert grant is not None, f"{account.account_id}: a hold has a part of {part.grant_id}, which is gone"
-        if True:
+        if not has_ended(grant, now):
             available.append(Part(part.grant_id, back))
         elif grant.state == VOIDED:
             n_withdrawn += back

@@ -139,7 +139,7 @@ class Account(msgspec.Struct, frozen=True, gc=False):
     """
     One account. seq counts its events. grants are in the order of spending.
 
-    Frozen, as everything that hangs on the state: one batch is being written while the next is decided already.
+    Frozen, as everything that hangs on the state: what was handed to the store never changes under it.
     """
 
     account_id: str

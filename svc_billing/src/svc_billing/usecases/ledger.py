@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass
-from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from qraft_contracts.billing import INVALID, OVERLOADED, REFUSED, RETRY, STORE_AWAY, BillingReply
@@ -14,25 +12,22 @@ from qraft_runtime.clock import Clock
 from svc_billing.domain.commands import Command, ExpireGrant, GrantCredits, VoidGrant, fingerprint
 from svc_billing.domain.decide import Checked
 from svc_billing.domain.events import StoredEvent
-from svc_billing.domain.fold import Folded, fold
+from svc_billing.domain.fold import fold
 from svc_billing.domain.prices import PriceList
 from svc_billing.domain.state import COMPUTE, SYSTEM, State
 from svc_billing.domain.validate import ID_LENGTH_MAX, check, is_id
-from svc_billing.ports import Batch, Changes, Found, Head, LedgerStore, Wanted
+from svc_billing.ports import Batch, Changes, Head, LedgerStore, Wanted
 
-# One transaction's commands: more brings nothing (measured: the cost a command is flat from 256 on) and makes the
+# One transaction's commands: more brings little (measured: the cost a command is nearly flat from 256 on) and makes the
 # first one wait.
 BATCH_MAX: Final = 512
-# About a quarter of a second of work; who comes later is told at once instead of timing out.
+# About half a second of work; who comes later is told at once instead of timing out.
 QUEUE_MAX: Final = 8_192
-# What is remembered between batches, each; what is forgotten is read again.
+# Accounts, open holds and grants that are remembered between batches, each; what is forgotten is read again. Few of
+# them stay in the processor's cache: remembering every event of the last seconds doubled the cost of a command.
 N_KEPT_MAX: Final = 4_096
 # A store that is away refuses at once; the loop does not spin on it.
 AWAY_PAUSE_S: Final = 0.1
-
-
-# Commands that are decided in one turn of the event loop; between turns the batch before is sent to the store.
-_TURN: Final = 64
 
 
 class _Waiting(NamedTuple):
@@ -40,23 +35,11 @@ class _Waiting(NamedTuple):
     reply: asyncio.Future[BillingReply]
 
 
-@dataclass(frozen=True, slots=True)
-class _Decided:
-    """A batch with its outcome, which counts when it is committed on a chain that ends at `head`."""
-
-    waiting: list[_Waiting]
-    folded: Folded
-    changes: Changes | None
-    head: tuple[int, bytes]
-
-
 class Ledger:
     """
     Group commit. `submit` waits for `run`, which takes what has come and commits it in one transaction.
 
-    While one batch is written the next is decided already, on the state that the first will leave; if another Ledger
-    writes in between, it is decided again. Several Ledgers may run on one store, in one process or several: the store
-    lets one batch in at a time.
+    Several Ledgers may run on one store, in one process or several: the store lets one batch in at a time.
     """
 
     def __init__(
@@ -75,7 +58,7 @@ class Ledger:
         self._n_kept_max = n_kept_max
         self._queue: deque[_Waiting] = deque()
         self._has_work = asyncio.Event()
-        # The ledger after the last batch that we decided, in part. Good as long as the chain goes on from there.
+        # The ledger after our last batch, in part. Good as long as the chain still ends there.
         self._state = State()
         self._is_stopped = False
 
@@ -104,6 +87,25 @@ class Ledger:
             reply.set_result(BillingReply(RETRY, command.operation_id, later.reason, later.detail))
         return reply
 
+    async def run(self) -> None:
+        """Commit batches until cancelled. Whoever still waits then is told to retry."""
+        try:
+            while True:
+                await self._has_work.wait()
+                batch = self._take(self._batch_max)
+                replies = _away(batch, "the ledger has stopped")
+                try:
+                    replies = await self._commit(batch)
+                except Transient as away:
+                    replies = _away(batch, away.detail)
+                    await asyncio.sleep(AWAY_PAUSE_S)
+                finally:
+                    _answer(batch, replies)
+        finally:
+            self._is_stopped = True
+            left = self._take(len(self._queue))
+            _answer(left, _away(left, "the ledger has stopped"))
+
     def _admit(self, command: Command) -> Checked:
         """Return a command to be queued. Raises Refused if it has no storable id, Transient if there is no room."""
         if not is_id(command.operation_id):
@@ -119,78 +121,21 @@ class Ledger:
             return Checked(command, identity, refused)
         return Checked(command, identity, None)
 
-    async def run(self) -> None:
-        """Commit batches until cancelled. Whoever still waits then is told to retry."""
-        ahead: _Decided | None = None
-        try:
-            while True:
-                if ahead is None:
-                    await self._has_work.wait()
-                ahead = await self._settle(ahead)
-        finally:
-            self._is_stopped = True
-            _answer_away(self._take(len(self._queue)), "the ledger has stopped")
-
-    async def _settle(self, ahead: _Decided | None) -> _Decided | None:
-        """Commit the decided batch, or the next one, and answer it; return the one that was decided meanwhile."""
-        batch = ahead.waiting if ahead is not None else self._take(self._batch_max)
-        following: list[_Waiting] = []
-        is_answered = False
-        try:
-            decided, next_decided = await self._commit(batch, ahead, following)
-            for waiting, reply in zip(decided.waiting, decided.folded.replies, strict=True):
-                # One whose caller has gone away is done already.
-                if not waiting.reply.done():
-                    waiting.reply.set_result(reply)
-            is_answered = True
-        except Transient as away:
-            _answer_away(batch + following, away.detail)
-            is_answered = True
-            await asyncio.sleep(AWAY_PAUSE_S)
-            return None
-        finally:
-            if not is_answered:
-                _answer_away(batch + following, "the ledger has stopped")
-        return next_decided
-
-    async def _commit(
-        self, batch: list[_Waiting], ahead: _Decided | None, following: list[_Waiting]
-    ) -> tuple[_Decided, _Decided | None]:
-        """Commit a batch, and decide the next meanwhile, whose commands are put into `following`."""
+    async def _commit(self, batch: list[_Waiting]) -> list[BillingReply]:
+        """Decide a batch and commit it. Raises Transient; then it may have been committed or not."""
         is_committed = False
-        next_decided: _Decided | None = None
         try:
             async with self._store.begin() as transaction:
-                head = (transaction.head.seq, transaction.head.hash)
-                if ahead is None or ahead.head != head:
-                    await self._load(transaction, batch)
-                    ahead = await self._decide(batch, head)
-                if ahead.changes is not None:
-                    # What we forget must be in the store, so before that nothing is decided ahead.
-                    following += self._take(self._batch_max if not self._is_full() else 0)
-                    if following:
-                        _add(self._state, await transaction.load(_wanted(self._state, following)))
-                    next_decided = await self._write(transaction, ahead.changes, following)
+                await self._load(transaction, batch)
+                folded = fold(self._state, [waiting.checked for waiting in batch], now=self._clock.now())
+                if folded.events:
+                    await transaction.append(_changes(self._state, folded.events))
             is_committed = True
         finally:
             if not is_committed:
                 self._state = State()
-        if next_decided is None:
-            self._forget()
-        return ahead, next_decided
-
-    async def _write(self, transaction: Batch, changes: Changes, following: list[_Waiting]) -> _Decided | None:
-        """Write a batch and decide the next one meanwhile."""
-        writing = asyncio.create_task(transaction.append(changes))
-        try:
-            head = (self._state.seq, self._state.hash)
-            following_decided = await self._decide(following, head) if following else None
-            await writing
-        finally:
-            if not writing.done():
-                writing.cancel()
-                await asyncio.wait({writing})
-        return following_decided
+        self._forget()
+        return folded.replies
 
     async def _load(self, transaction: Batch, batch: list[_Waiting]) -> None:
         """Bring the state to the end of the chain, with everything that the commands name."""
@@ -200,28 +145,22 @@ class Ledger:
             state = self._state = State(seq=head.seq, hash=head.hash)
         if state.prices.version != head.price_version:
             state.prices = await transaction.load_prices()
-        _add(state, await transaction.load(_wanted(state, batch)))
-
-    async def _decide(self, batch: list[_Waiting], head: tuple[int, bytes]) -> _Decided:
-        """Decide a batch on the state, which is then after it."""
-        state, now = self._state, self._clock.now()
-        folded = Folded([], [])
-        for start in range(0, len(batch), _TURN):
-            if start:
-                await asyncio.sleep(0)
-            fold(state, [waiting.checked for waiting in batch[start : start + _TURN]], folded, now=now)
-        return _Decided(batch, folded, _changes(state, folded.events) if folded.events else None, head)
-
-    def _is_full(self) -> bool:
-        # Seldom and much at a time: a dict whose first keys are gone is slow to walk.
-        return any(len(known) > 2 * self._n_kept_max for known in _parts(self._state))
+        found = await transaction.load(_wanted(state, batch))
+        for event in found.operations:
+            state.operations[event.operation_id] = event
+        state.holds.update(found.holds)
+        state.accounts.update([(account.account_id, account) for account in found.accounts])
+        state.grants.update([(grant.grant_id, grant) for grant in found.grants])
 
     def _forget(self) -> None:
-        """Forget what is oldest, if it is much. Call it when the store has everything."""
-        if self._is_full():
-            for known in _parts(self._state):
-                for key in list(islice(known, max(0, len(known) - self._n_kept_max))):
-                    del known[key]
+        """Forget what later batches seldom name: the store has it all."""
+        state = self._state
+        state.operations.clear()
+        state.holds = {hold_id: hold for hold_id, hold in state.holds.items() if hold.resolved_seq is None}
+        parts: tuple[dict[str, Any], ...] = (state.holds, state.accounts, state.grants)
+        for known in parts:
+            if len(known) > self._n_kept_max:
+                known.clear()
 
     def _take(self, n_max: int) -> list[_Waiting]:
         queue = self._queue
@@ -231,12 +170,8 @@ class Ledger:
         return batch
 
 
-def _parts(state: State) -> tuple[dict[str, Any], ...]:
-    return (state.operations, state.holds, state.accounts, state.grants)
-
-
 def _wanted(state: State, batch: list[_Waiting]) -> Wanted:
-    operations, holds, accounts, grants = state.operations, state.holds, state.accounts, state.grants
+    holds, accounts, grants = state.holds, state.accounts, state.grants
     # dict.fromkeys keeps the order and drops repeats.
     operation_ids: dict[str, None] = {}
     hold_ids: dict[str, None] = {}
@@ -244,8 +179,7 @@ def _wanted(state: State, batch: list[_Waiting]) -> Wanted:
     grant_ids: dict[str, None] = {}
     for checked, _ in batch:
         command = checked.command
-        if command.operation_id not in operations:
-            operation_ids[command.operation_id] = None
+        operation_ids[command.operation_id] = None
         if checked.refusal is not None:
             continue
         hold_id = getattr(command, "hold_id", None)
@@ -265,17 +199,6 @@ def _wanted(state: State, batch: list[_Waiting]) -> Wanted:
             elif grant.account_id not in accounts:
                 account_ids[grant.account_id] = None
     return Wanted(list(operation_ids), list(hold_ids), list(account_ids), list(grant_ids))
-
-
-def _add(state: State, found: Found) -> None:
-    for event in found.operations:
-        state.operations[event.operation_id] = event
-    state.holds.update(found.holds)
-    for account in found.accounts:
-        # An account of a hold that was found may be known already, and newer: its batch is not written yet.
-        state.accounts.setdefault(account.account_id, account)
-    for grant in found.grants:
-        state.grants[grant.grant_id] = grant
 
 
 def _changes(state: State, new: list[StoredEvent]) -> Changes:
@@ -303,11 +226,13 @@ def _changes(state: State, new: list[StoredEvent]) -> Changes:
     )
 
 
-def _answer_away(batch: list[_Waiting], detail: str) -> None:
-    for waiting in batch:
+def _answer(batch: list[_Waiting], replies: list[BillingReply]) -> None:
+    for waiting, reply in zip(batch, replies, strict=True):
+        # One whose caller has gone away is done already.
         if not waiting.reply.done():
-            waiting.reply.set_result(_away(waiting.checked.command.operation_id, detail))
+            waiting.reply.set_result(reply)
 
 
-def _away(operation_id: str, detail: str) -> BillingReply:
-    return BillingReply(RETRY, operation_id, STORE_AWAY, f"{detail}: send the same command again")
+def _away(batch: list[_Waiting], detail: str) -> list[BillingReply]:
+    message = f"{detail}: send the same command again"
+    return [BillingReply(RETRY, waiting.checked.command.operation_id, STORE_AWAY, message) for waiting in batch]

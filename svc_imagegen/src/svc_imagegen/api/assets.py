@@ -86,10 +86,11 @@ class AssetCalls:
         gone = asyncio.create_task(call.until_left())
         try:
             for start in range(0, len(data), _CHUNK_BYTES):
-                chunk = data[start : start + _CHUNK_BYTES]
-                yield chunk
+                # Asked before a chunk, not after it: who has all bytes may hang up at once and has downloaded them.
                 if gone.done():
                     raise ClientGone
+                chunk = data[start : start + _CHUNK_BYTES]
+                yield chunk
                 n_sent += len(chunk)
         finally:
             gone.cancel()

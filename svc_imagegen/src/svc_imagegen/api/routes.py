@@ -29,6 +29,7 @@ from svc_imagegen.api.jobs import N_JOBS_MAX, Confirm, JobCalls
 from svc_imagegen.api.models import ModelCalls, ModelList, ModelView
 from svc_imagegen.api.openapi import document
 from svc_imagegen.api.pictures import AssetBytes, ImagesResponse, Rendering
+from svc_imagegen.api.probes import ProbeCalls, ProbeFields, ProbeList
 from svc_imagegen.api.resource import Edge, Elsewhere, Operation, Parameter, Resource, nowhere
 from svc_imagegen.api.terms import GatewayTerms
 from svc_imagegen.api.waiting import Waiting
@@ -56,12 +57,14 @@ from svc_imagegen.ports import (
 from svc_imagegen.usecases.accept import AcceptCall, AcceptTerms
 from svc_imagegen.usecases.authenticate import ADMIN, READ, WRITE, Authenticate
 from svc_imagegen.usecases.gate import CapabilityGate
+from svc_imagegen.usecases.probe import Probe, ProbingGate
 from svc_imagegen.usecases.references import ReferenceArtefacts, ReferenceIntake
 
 _JSON: Final = "application/json"
 _FORM: Final = "multipart/form-data"
 _EVENTS: Final = "text/event-stream"
 _PICTURES: Final = ("image/png", "image/jpeg", "image/webp", "image/gif")
+_PROBE_GRACE_S: Final = 60.0  # between a job's latest end and the moment at which its probe gives up hearing of it
 _FILES: Final = ("image", "image[]", "mask")
 
 
@@ -115,6 +118,23 @@ class Gateway:
         self._assets = AssetCalls(parts.assets, parts.artefacts, parts.clock)
         self._account = AccountCalls(terms, accept, parts.billing)
         self._admin = AdminCalls(parts.keys, parts.providers, parts.capabilities, authenticate, gate, parts.clock)
+        probe = Probe(
+            accept=_accept_call(
+                parts,
+                terms,
+                accept_terms,
+                catalog=catalog,
+                gate=ProbingGate(parts.capabilities, parts.providers, clock=parts.clock),
+            ),
+            gate=gate,
+            providers=parts.providers,
+            capabilities=parts.capabilities,
+            jobs=parts.jobs,
+            assets=parts.assets,
+            changes=parts.changes,
+            clock=parts.clock,
+        )
+        self._probes = ProbeCalls(probe, finding_timeout_s=accept_terms.job_timeout_s + _PROBE_GRACE_S)
         self._document = document(self.operations())
 
     def routes(self) -> list[BaseRoute]:
@@ -258,6 +278,12 @@ class Gateway:
             Operation(
                 method="GET", path="/api/providers", name="listProviders", summary="The configured providers",
                 handler=admin.list_providers, scope=ADMIN, answers={200: (ProviderList,)},
+            ),
+            Operation(
+                method="POST", path="/api/probes", name="probe",
+                summary="Find out what a provider can do: the price first, calls only with spend",
+                handler=self._probes.create, scope=ADMIN, answers={200: (ProbeList,), 202: (ProbeList,)},
+                body={_JSON: ProbeFields},
             ),
             Operation(
                 method="GET", path="/api/capabilities", name="listCapabilities", summary="What providers can do",

@@ -87,6 +87,7 @@ CAUSES: Final[dict[str, Cause]] = {
     "unsupported_type": Cause(Kind.PROVIDER, "The provider's answer was no PNG, JPEG, WebP or GIF."),
     "corrupt": Cause(Kind.PROVIDER, "The picture that the provider sent is damaged."),
     "truncated": Cause(Kind.PROVIDER, "The picture that the provider sent is cut off."),
+    "wrong_size": Cause(Kind.PROVIDER, "The provider sent a picture of another size than was asked for."),
     "trailing_data": Cause(Kind.PROVIDER, "The picture that the provider sent has other data behind it."),
     "empty": Cause(Kind.PROVIDER, "The picture that the provider sent is empty."),
     "too_large": Cause(Kind.PROVIDER, "The picture that the provider sent has too many bytes."),

@@ -31,7 +31,7 @@ from svc_imagegen.usecases.gate import CapabilityGate
 from svc_imagegen.usecases.references import ReferenceIntake, Upload
 from svc_imagegen.usecases.same_calls import SameCalls
 
-RETRY_AFTER_S: Final = 2
+_NEEDS_PRICE: Final = frozenset({ledger.CREDITS_INSUFFICIENT, ledger.PRICE_CHANGED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,10 +165,11 @@ class AcceptCall:
         await self._gate.check(job.request, route, uploads=call.uploads)
         references = await self._references.take(call.uploads) if call.uploads else ()
         request = msgspec.structs.replace(job.request, references=references)
+        item = _priced(request, route, n_references=len(request.pictures))
         reply = await self._billing.reserve(
             account_id=job.account_id,
             job_id=job.job_id,
-            item=_priced(request, route, n_references=len(request.pictures)),
+            item=item,
             lease_s=self._terms.hold_lease_s,
             expected_microcredits=call.expected_microcredits,
             price_version=call.price_version,
@@ -177,7 +178,7 @@ class AcceptCall:
             # Another process may have accepted this call meanwhile, with the last of the credits.
             joined = await self._find(call, job) if call.idempotency_key or call.retry_count else None
             if joined is None:
-                raise _refusal(reply, route)
+                raise _refusal(await self._with_price(reply, item), route)
             return Accepted(joined, is_new=False)
         reach(failpoints.AFTER_RESERVE)
         return await self._store(call, _held(job, request, reply.estimate))
@@ -198,6 +199,12 @@ class AcceptCall:
         if not accepted.is_new:
             await self._give_back(job)
         return accepted
+
+    async def _with_price(self, reply: BillingReply, item: PricedItem) -> BillingReply:
+        """Return the refusal with the price that holds now, which its reader needs to decide."""
+        if reply.estimate is not None or reply.code not in _NEEDS_PRICE:
+            return reply
+        return msgspec.structs.replace(reply, estimate=(await self._billing.estimate(item)).estimate)
 
     async def _give_back(self, job: Job) -> None:
         try:

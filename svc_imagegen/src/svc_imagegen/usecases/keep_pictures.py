@@ -17,6 +17,10 @@ from svc_imagegen.ports import Pictures, VerifiedPicture
 _EXTENSIONS: Final = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp", "image/gif": "gif"}
 
 
+# Models work in steps of 16 pixels and round what was asked for to them.
+_SIZE_STEP: Final = 16
+
+
 @dataclass(frozen=True, slots=True)
 class Kept:
     """What is left of an answer. faults: why pictures were turned down. n_surplus: pictures that nobody asked for."""
@@ -49,6 +53,7 @@ class KeepPictures:
             n_looked_at += 1
             try:
                 picture = await self._pictures.verify(raw.data)
+                _check_size(picture, job.request.size)
             except BadPicture as fault:
                 faults.append(fault)
                 continue
@@ -87,6 +92,15 @@ class KeepPictures:
             created_at=made_at,
             revised_prompt=raw.revised_prompt,
         )
+
+
+def _check_size(picture: VerifiedPicture, asked: str) -> None:
+    """Raise BadPicture for a picture of another size than the one that was asked for and priced."""
+    if asked == "auto":
+        return
+    width, height = map(int, asked.split("x"))
+    if abs(picture.width - width) >= _SIZE_STEP or abs(picture.height - height) >= _SIZE_STEP:
+        raise BadPicture("wrong_size", f"expected {asked}, received {picture.width}x{picture.height}")
 
 
 def _stamped(picture: VerifiedPicture, provenance: Provenance) -> tuple[bytes, str]:

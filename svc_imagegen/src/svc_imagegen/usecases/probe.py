@@ -35,7 +35,7 @@ _SIZES: Final = ("256x256", "512x512", "1024x1024", "auto")
 _QUALITIES: Final = ("low", "standard", "auto")
 _MEDIA_TYPES: Final = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp", "gif": "image/gif"}
 # Causes by which a provider says that it cannot do this; any other failure says nothing about the feature.
-_UNSUPPORTED: Final = frozenset({"unsupported", "bad_request"})
+_UNSUPPORTED: Final = frozenset({"unsupported", "bad_request", "wrong_size"})
 
 
 class ProbingGate(CapabilityGate):

@@ -54,6 +54,11 @@ class Home:
         return self.secrets / "demo-api.key"
 
     @property
+    def operator_key(self) -> Path:
+        """Return the file of the API key by which `qraft images accept` and `probe` use the gateway of this home."""
+        return self.secrets / "operator-api.key"
+
+    @property
     def prices(self) -> Path:
         """Return the price file that the first start publishes; edited, `qraft ledger prices FILE` publishes it."""
         return self.root / "prices.toml"
