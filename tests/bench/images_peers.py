@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 import httpx
+
 from qraft_cli.stack.ports import free_port
 
 FASTAPI: Final = ("fastapi==0.165.0", "uvicorn==0.54.0", "uvloop==0.22.1", "httptools==0.9.0")

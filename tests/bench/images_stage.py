@@ -14,10 +14,11 @@ from typing import Final
 
 import asyncpg
 import psutil
-from qraft_cli.stack.ports import free_port
 from tests.bench.images_peers import until_answered
 from tests.bench.measure import ROOT
 from tests.kit.servers import NatsServer, PostgresServer
+
+from qraft_cli.stack.ports import free_port
 
 ACCOUNT: Final = "bench"
 _STOP_TIMEOUT_S: Final = 60.0

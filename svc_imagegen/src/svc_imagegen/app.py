@@ -50,8 +50,7 @@ from svc_imagegen.usecases.run_job import RunJob, RunTerms
 from svc_imagegen.usecases.sweep import Sweep, SweepTerms
 
 NAME: Final = "svc_imagegen"
-# A call in progress is worth waiting for: cut off it is uncertain, and somebody's credits are held for a day.
-_DRAIN_TIMEOUT_S: Final = 25.0
+_DRAIN_MARGIN_S: Final = 10.0  # to flush and disconnect after the last call
 _N_SIMULATED_CONCURRENT: Final = 64  # not in the providers file, and nothing is saved by fewer
 _CALL_S_MIN: Final = 120.0  # the pace of the slowest models; a call is not begun with less time left
 _HOLD_MARGIN_S: Final = 86_400  # a hold outlives every job that could be open
@@ -188,14 +187,14 @@ def _worker_id() -> str:
 
 def build(common: CommonSettings, settings: ImagegenSettings) -> Application:
     """Return the service with its real adapters."""
-    bus = NatsBus(common.nats_url, name=NAME, settings=BusSettings(drain_timeout_s=_DRAIN_TIMEOUT_S))
+    bus = NatsBus(common.nats_url, name=NAME, settings=BusSettings(drain_timeout_s=settings.drain_s))
     return Application(common, settings, bus=bus, clock=SystemClock())
 
 
 def run() -> int:
     """Run the service by the environment until it is told to stop; return the exit code."""
-    common = CommonSettings()
-    application = build(common, ImagegenSettings())
+    common, settings = CommonSettings(), ImagegenSettings()
+    application = build(common, settings)
     return run_service(
         NAME,
         common,
@@ -205,6 +204,7 @@ def run() -> int:
         routes=application.routes,
         on_start=application.start,
         on_stop=application.stop,
+        drain_timeout_s=settings.drain_s + _DRAIN_MARGIN_S,
     )
 
 

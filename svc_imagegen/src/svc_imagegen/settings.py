@@ -33,6 +33,9 @@ class ImagegenSettings(BaseSettings):
     sweep_interval_s: float = Field(default=5.0, gt=0)
     ack_wait_s: float = Field(default=30.0, gt=0)  # a dead worker's messages come again after this long
     check_first_s: float = Field(default=30.0, gt=0)  # an uncertain outcome is asked for first; then it doubles
+    # A call in progress is worth waiting for: cut off it is uncertain, and somebody's credits are held for a day. Where
+    # pods may take their time to end, this is as long as a job.
+    drain_s: float = Field(default=25.0, gt=0, le=3_600)
     orphan_after_s: float = Field(default=60.0, gt=0)  # a hold this old without a job is given back
 
     body_bytes_max: int = Field(default=64 * _MIB, ge=1)

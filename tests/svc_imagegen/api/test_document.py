@@ -58,7 +58,8 @@ def operations() -> list[str]:
     return [
         "createJob", "listJobs", "getJob", "deleteJob", "cancelJob", "createImage", "createImageEdit",
         "createImageVariation", "listModels", "retrieveModel", "estimate", "getAccount", "getAsset", "getAssetContent",
-        "getDocument", "createKey", "listKeys", "revokeKey", "listProviders", "listCapabilities", "declareCapability", "probe",
+        "getDocument", "createKey", "listKeys", "revokeKey", "listProviders", "listCapabilities", "declareCapability",
+        "probe",
     ]  # fmt: skip
 
 

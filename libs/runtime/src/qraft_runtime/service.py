@@ -6,7 +6,7 @@ import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import uvloop
 from starlette.routing import BaseRoute
@@ -17,7 +17,7 @@ from qraft_runtime.settings import CommonSettings
 from qraft_telemetry import logs
 
 # Above the longest handler in progress; pods have 60 s before they are killed.
-_DRAIN_TIMEOUT_S = 30.0
+DRAIN_TIMEOUT_S: Final = 30.0
 _READINESS_INTERVAL_S = 1.0
 
 
@@ -44,9 +44,12 @@ async def serve(
     routes: Sequence[BaseRoute] = (),
     on_start: Callable[[], Awaitable[None]] | None = None,
     on_stop: Callable[[], Awaitable[None]] | None = None,
+    drain_timeout_s: float = DRAIN_TIMEOUT_S,
 ) -> int:
     """
     Run the service: HTTP, `on_start`, bus, background loops; then drain, in the reverse order.
+
+    drain_timeout_s: a little above what the bus gives its handlers to end.
 
     Returns:
         0 after SIGTERM or SIGINT; 1 when the bus or a background loop could not go on (the supervisor restarts).
@@ -74,7 +77,7 @@ async def serve(
         finally:
             stopped.cancel()
             health.set_ready("bus", False, "stopping")
-            async with asyncio.timeout(_DRAIN_TIMEOUT_S):
+            async with asyncio.timeout(drain_timeout_s):
                 await bus.drain()
             if on_stop is not None:
                 await on_stop()
@@ -122,7 +125,7 @@ async def _end(tasks: Sequence[asyncio.Task[Any]]) -> None:
     enough; a task that catches its cancellation for good is left behind after the drain timeout.
     """
     pending = {task for task in tasks if not task.done()}
-    deadline = asyncio.get_running_loop().time() + _DRAIN_TIMEOUT_S
+    deadline = asyncio.get_running_loop().time() + DRAIN_TIMEOUT_S
     while pending and asyncio.get_running_loop().time() < deadline:
         for task in pending:
             task.cancel()
@@ -139,6 +142,7 @@ def run_service(
     routes: Sequence[BaseRoute] = (),
     on_start: Callable[[], Awaitable[None]] | None = None,
     on_stop: Callable[[], Awaitable[None]] | None = None,
+    drain_timeout_s: float = DRAIN_TIMEOUT_S,
 ) -> int:
     """Set up logs, run `serve` on uvloop and return the exit code of the process."""
     logs.configure(name, level=settings.log_level)
@@ -153,5 +157,6 @@ def run_service(
                 routes=routes,
                 on_start=on_start,
                 on_stop=on_stop,
+                drain_timeout_s=drain_timeout_s,
             )
         )

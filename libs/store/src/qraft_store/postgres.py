@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 import asyncpg
@@ -15,6 +15,9 @@ from psycopg.conninfo import conninfo_to_dict
 from yoyo import read_migrations
 from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
 from yoyo.connections import DatabaseURI
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
 
 CONNECT_TIMEOUT_S: Final = 10
 # The longest statement of any service writes one bar's journal (milliseconds); 30 s means the server is stuck.
@@ -53,6 +56,14 @@ async def create_pool(dsn: str, *, max_size: int, application_name: str = "qraft
             "timezone": "UTC",
         },
     )
+
+
+def is_open(connection: asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]) -> bool:
+    """Return whether a kept connection can be used. The pool takes back one whose server went away while it idled."""
+    try:
+        return not connection.is_closed()
+    except asyncpg.InterfaceError:
+        return False
 
 
 def migrate(dsn: str, *, schema: str, migrations: Path) -> tuple[str, ...]:

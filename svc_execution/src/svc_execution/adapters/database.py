@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import asyncpg
 
 from qraft_contracts.outcomes import Transient
-from qraft_store.postgres import create_pool, migrate
+from qraft_store.postgres import create_pool, is_open, migrate
 
 SCHEMA: Final = "execution"
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Database:
         five. After any error it is given back, and the next use takes another.
         """
         async with self._hot_lock:
-            if self._hot is None or not _is_open(self._hot):
+            if self._hot is None or not is_open(self._hot):
                 self._hot = None
                 await self._hot_stack.aclose()
                 self._hot = await self._hot_stack.enter_async_context(self.trade.acquire())
@@ -88,11 +88,3 @@ class Database:
         if pool is None:
             raise Transient("starting", "the service is not connected to its database yet")
         return pool
-
-
-def _is_open(connection: PoolConnectionProxy[asyncpg.Record]) -> bool:
-    """Return whether a kept connection can be used. The pool takes back one whose server went away while it idled."""
-    try:
-        return not connection.is_closed()
-    except asyncpg.InterfaceError:
-        return False

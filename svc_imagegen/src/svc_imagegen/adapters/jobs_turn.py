@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
+from qraft_store.postgres import is_open
 from svc_imagegen.adapters.database import Database
 from svc_imagegen.adapters.postgres_errors import as_transient
 
@@ -30,6 +31,6 @@ class PostgresTurn:
                 yield is_ours
             finally:
                 # A connection that was lost meanwhile took the lock with it.
-                if is_ours and not connection.is_closed():
+                if is_ours and is_open(connection):
                     with as_transient():
                         await connection.execute(_GIVE)

@@ -27,7 +27,7 @@ EXIT_OK: Final = 0
 EXIT_LACKING: Final = 2
 KEY_VARIABLE: Final = "QRAFT_API_KEY"
 URL_VARIABLE: Final = "QRAFT_GATEWAY_URL"
-_URL: Final = "http://127.0.0.1:8706"
+_URL: Final = "http://127.0.0.1:8710"
 _FINAL: Final = ("succeeded", "failed", "canceled", "uncertain")
 _FINDING_WAIT_S: Final = 5.0  # a finding is recorded right after its job has ended
 
