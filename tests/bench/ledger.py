@@ -1,10 +1,10 @@
 """
 The ledger's group commit against the bare set-based batch and against one transaction a command, on one server.
 
-Run: `python -m tests.bench ledger`. PostgreSQL with fsync and synchronous commit on, uvloop as in the service. A command
-is a reserve or a settle of 512 callers, each of which waits for its answer. The bare batch is 512 rows a transaction of
-what no ledger can do without: an event with its unique id and as many bytes as ours, and the balances of the accounts;
-it decides nothing, checks nothing and answers nobody. Engines run in turn, the best round of each counts.
+Run: `python -m tests.bench ledger`. PostgreSQL with fsync and synchronous commit on, uvloop as in the service. A
+command is a reserve or a settle of 512 callers, each of which waits for its answer. The bare batch is 512 rows a
+transaction of what no ledger can do without: an event with its unique id and as many bytes as ours, and the balances of
+the accounts; it decides nothing, checks nothing and answers nobody. Engines run in turn, the best round of each counts.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from svc_billing.usecases.ledger import BATCH_MAX, Ledger
 
 ROUNDS = 3
 N_CALLERS = 512
-N_COMMANDS = 40_960
+N_COMMANDS = 20_480
 N_SINGLE = 1_536
 N_CONNECTIONS = 32
 RATIO_MIN = 0.5

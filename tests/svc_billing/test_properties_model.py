@@ -12,7 +12,7 @@ from itertools import count
 from typing import ClassVar
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from tests.svc_billing.kit_core import (
@@ -183,7 +183,7 @@ class Machine(RuleBasedStateMachine):
         expected = self.model.reserve(self.id(n), amount, lease_s)
         self.do(type(command)(**{**as_dict(command), "operation_id": self.operation("reserve")}), expected)
 
-    @rule(n=HOLDS, amount=AMOUNTS)
+    @rule(n=HOLDS, amount=st.sampled_from(PRICES))
     def settle(self, n: int, amount: int) -> None:
         expected = self.model.settle(self.id(n), amount)
         self.do(settle(self.id(n), amount, operation_id=self.operation("settle")), expected)
@@ -314,5 +314,7 @@ def test_random_commands_leave_what_the_plain_model_says(machine: type[Machine])
             suppress_health_check=list(HealthCheck),
             database=None,
             print_blob=True,
+            # Shrinking takes minutes on a real database; the seed brings the failure back.
+            phases=(Phase.generate,),
         ),
     )
