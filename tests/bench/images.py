@@ -204,9 +204,7 @@ async def _stage(*, has_worker: bool) -> AsyncIterator[tuple[Line, Upstream]]:
             postgres_server(is_durable=True) as postgres,
             tempfile.TemporaryDirectory(prefix="qb-") as folder,
         ):
-            async with line(
-                broker, postgres, Path(folder), upstream_port=upstream.port, has_worker=has_worker
-            ) as made:
+            async with line(broker, postgres, Path(folder), upstream_port=upstream.port, has_worker=has_worker) as made:
                 yield made, upstream
     finally:
         await upstream.stop()

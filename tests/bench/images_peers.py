@@ -113,9 +113,7 @@ async def litellm_proxy(folder: Path, *, upstream_port: int) -> AsyncIterator[tu
 
 
 @asynccontextmanager
-async def _served(
-    command: list[str], port: int, path: str, log: Path, variables: dict[str, str]
-) -> AsyncIterator[int]:
+async def _served(command: list[str], port: int, path: str, log: Path, variables: dict[str, str]) -> AsyncIterator[int]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("QRAFT_", "PYTHON"))}
     with log.open("wb") as out:
         process = await asyncio.create_subprocess_exec(
