@@ -33,8 +33,9 @@ from svc_billing.domain.commands import GrantCredits, OpenAccount, VoidGrant, ex
 
 N_EXAMPLES = 200
 N_STEPS = 50
-HOLDS = st.integers(0, 7)
-AMOUNTS = st.sampled_from([amount for amount in PRICES if amount <= 250])
+# Of four picks three are holds that are open, the fourth is any id, known or not.
+HOLDS = st.integers(0, 63)
+AMOUNTS = st.sampled_from([amount for amount in PRICES if amount <= 60])
 
 
 @dataclass
@@ -154,9 +155,16 @@ class Machine(RuleBasedStateMachine):
         self.sent: list[tuple[object, BillingReply]] = []
         self.n = 0
         self.do(OpenAccount(f"open/{self.account}", self.account, "x", "x"), "")
+        self.give(100, priority=1, ends=float("inf"))
+        self.give(60, priority=1, ends=50.0)
 
     def id(self, n: int) -> str:
-        return f"{self.account}-h{n}"
+        return f"{self.account}-h{n % 8}"
+
+    def one_of(self, n: int, *states: str) -> str:
+        """Return a hold in one of the states in three cases out of four, if there is one."""
+        found = [hold_id for hold_id, hold in self.model.holds.items() if hold.state in states]
+        return found[n // 4 % len(found)] if found and n % 4 != 3 else self.id(n // 4)
 
     def operation(self, kind: str) -> str:
         self.n += 1
@@ -172,55 +180,65 @@ class Machine(RuleBasedStateMachine):
 
     @rule(amount=st.integers(1, 300), priority=st.integers(0, 1), ends=st.sampled_from([float("inf"), 50.0, 400.0]))
     def grant(self, amount: int, priority: int, ends: float) -> None:
+        self.give(amount, priority=priority, ends=ends)
+
+    def give(self, amount: int, *, priority: int, ends: float) -> None:
         name = f"{self.operation('grant')}"
         at = None if ends == float("inf") else self.books.clock.at + timedelta(seconds=ends)
         self.model.add(name, amount, priority, self.model.now + ends)
         self.do(GrantCredits(f"op/{name}", self.account, name, "paid", amount, priority, at, "x", "x"), "")
 
-    @rule(n=HOLDS, amount=AMOUNTS, lease_s=st.sampled_from([30, 300]))
+    @rule(n=HOLDS, amount=AMOUNTS, lease_s=st.sampled_from([50, 300]))
     def reserve(self, n: int, amount: int, lease_s: int) -> None:
-        command = reserve(self.id(n), amount, self.account, lease_s=lease_s)
-        expected = self.model.reserve(self.id(n), amount, lease_s)
+        hold_id = f"{self.account}-h{len(self.model.holds)}" if n % 4 != 3 else self.id(n // 4)
+        command = reserve(hold_id, amount, self.account, lease_s=lease_s)
+        expected = self.model.reserve(hold_id, amount, lease_s)
         self.do(type(command)(**{**as_dict(command), "operation_id": self.operation("reserve")}), expected)
 
-    @rule(n=HOLDS, amount=st.sampled_from(PRICES))
+    @rule(n=HOLDS, amount=st.sampled_from((*PRICES, 10, 20, 1000)))
     def settle(self, n: int, amount: int) -> None:
-        expected = self.model.settle(self.id(n), amount)
-        self.do(settle(self.id(n), amount, operation_id=self.operation("settle")), expected)
+        hold_id = self.one_of(n, "held", "disputed")
+        expected = self.model.settle(hold_id, amount)
+        self.do(settle(hold_id, amount, operation_id=self.operation("settle")), expected)
 
     @rule(n=HOLDS)
     def void(self, n: int) -> None:
-        expected = self.model.release(self.id(n), "voided")
-        self.do(void(self.id(n), self.account, operation_id=self.operation("void")), expected)
+        hold_id = self.one_of(n, "held", "disputed")
+        expected = self.model.release(hold_id, "voided")
+        self.do(void(hold_id, self.account, operation_id=self.operation("void")), expected)
 
     @rule(n=HOLDS)
     def dispute(self, n: int) -> None:
-        expected = self.model.resolved(self.id(n)) or ""
+        hold_id = self.one_of(n, "held", "disputed")
+        expected = self.model.resolved(hold_id) or ""
         if not expected:
-            self.model.holds[self.id(n)].state = "disputed"
-        command = dispute(self.id(n))
+            self.model.holds[hold_id].state = "disputed"
+        command = dispute(hold_id)
         self.do(type(command)(self.operation("dispute"), command.hold_id, command.reason), expected)
 
     @rule(n=HOLDS)
     def refund_failed(self, n: int) -> None:
-        expected = self.model.resolved(self.id(n)) or ""
-        command = failing(self.id(n))
+        hold_id = self.one_of(n, "held", "disputed")
+        expected = self.model.resolved(hold_id) or ""
+        command = failing(hold_id)
         self.do(type(command)(self.operation("failing"), command.hold_id, 3, "x"), expected)
 
     @rule(n=HOLDS, amount=AMOUNTS)
     def late_success(self, n: int, amount: int) -> None:
-        hold = self.model.holds.get(self.id(n))
+        hold_id = self.one_of(n, "voided", "expired", "burned")
+        hold = self.model.holds.get(hold_id)
         expected = {None: "hold_unknown", "settled": "already_settled", "held": "invalid", "disputed": "invalid"}.get(
             hold.state if hold else None, "already_settled" if hold and hold.is_late else ""
         )
         if hold and not expected:
             hold.is_late = True
-        command = late(self.id(n), amount)
+        command = late(hold_id, amount)
         self.do(type(command)(self.operation("late"), command.hold_id, amount, command.asset_sha256s), expected)
 
     @rule(n=HOLDS, amount=st.integers(1, 60))
     def refund(self, n: int, amount: int) -> None:
-        hold, operation_id = self.model.holds.get(self.id(n)), self.operation("refund")
+        hold_id, operation_id = self.one_of(n, "settled"), self.operation("refund")
+        hold = self.model.holds.get(hold_id)
         expected = "hold_unknown" if hold is None else "not_settled" if hold.state != "settled" else ""
         if hold and not expected:
             if amount > hold.settled - hold.refunded:
@@ -229,17 +247,18 @@ class Machine(RuleBasedStateMachine):
                 hold.refunded += amount
                 self.model.spent -= amount
                 self.model.add(f"refund/{operation_id}", amount, 0, float("inf"))
-        self.do(refund(self.id(n), amount, operation_id=operation_id), expected)
+        self.do(refund(hold_id, amount, operation_id=operation_id), expected)
 
-    @rule(seconds=st.sampled_from([1, 20, 100]))
+    @rule(seconds=st.sampled_from([60, 20, 400]))
     def wait(self, seconds: int) -> None:
         self.model.now += seconds
         self.books.clock.at += timedelta(seconds=seconds)
 
     @rule(n=HOLDS)
     def expire(self, n: int) -> None:
-        expected = self.model.release(self.id(n), "expired")
-        command = expire_hold(self.id(n))
+        hold_id = self.one_of(n, "held")
+        expected = self.model.release(hold_id, "expired")
+        command = expire_hold(hold_id)
         self.do(type(command)(self.operation("expire"), command.hold_id), expected)
 
     @rule(pick=st.integers(0, 10), is_void=st.booleans())
