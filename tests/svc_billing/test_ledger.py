@@ -9,8 +9,6 @@ from datetime import timedelta
 import msgspec
 import pytest
 from tests.svc_billing.kit_core import (
-    ITEM,
-    SHA,
     Books,
     dispute,
     failing,
@@ -22,17 +20,14 @@ from tests.svc_billing.kit_core import (
     rules,
     settle,
     told,
-    void,
 )
 
-from qraft_contracts.billing import PricedItem, ReserveCredits, SettleHold, VoidHold
+from qraft_contracts.billing import PricedItem, ReserveCredits, SettleHold
 from svc_billing.domain.commands import (
     CloseAccount,
     GrantCredits,
     OpenAccount,
     PublishPrices,
-    VoidGrant,
-    expire_grant,
     expire_hold,
 )
 from svc_billing.usecases.expire import Expiry
@@ -270,82 +265,6 @@ async def test_only_a_settled_hold_is_refunded(books: Books) -> None:
     assert (while_held.code, voided.code) == ("not_settled", "not_settled")
 
 
-async def test_grants_are_spent_by_priority_then_by_what_expires_sooner(books: Books) -> None:
-    await books.account()
-    await books.grant("acme", 10, grant_id="late", expires_in_s=500)
-    await books.grant("acme", 10, grant_id="never")
-    await books.grant("acme", 10, grant_id="soon", expires_in_s=100)
-    await books.grant("acme", 10, grant_id="second", priority=1, expires_in_s=50)
-    await books.ok(PublishPrices("p25", rules(25), "ann"))
-
-    await books.reserve("h1", 25)
-
-    account = await books.reader.account("acme")
-    assert account is not None
-    assert [(it.grant_id, it.remaining, it.held) for it in account.grants] == [
-        ("soon", 0, 10), ("late", 0, 10), ("never", 5, 5), ("second", 10, 0),
-    ]  # fmt: skip
-
-
-async def test_what_returns_to_an_expired_grant_lapses(books: Books) -> None:
-    await books.account()
-    await books.grant("acme", 30, grant_id="trial", category="promotional", expires_in_s=100)
-    await books.grant("acme", 30, grant_id="bought", priority=1)
-    await books.reserve("h1", 40)
-    await books.reserve("h2", 20)
-    books.clock.at += timedelta(seconds=100)
-
-    n_expired = await Expiry(books.ledger, books.reader, clock=books.clock, interval_s=1).once()
-    await books.settle("h1", 5)
-    await books.void("h2")
-
-    assert n_expired == 1
-    account = await books.reader.account("acme")
-    assert account is not None
-    # 25 of h1's 30 trial credits lapse, its 10 bought ones and the 20 of h2 return.
-    assert account.balances.lapsed == 25
-    assert await books.balance() == (30, 0, 5, 0)
-
-
-async def test_expired_grant_is_not_spent_before_the_sweeper_came(books: Books) -> None:
-    await books.account()
-    await books.grant("acme", 30, expires_in_s=10)
-    books.clock.at += timedelta(seconds=10)
-
-    refused = await books.reserve("h1", 20)
-
-    assert refused.code == "credits_insufficient" and "there are 0" in refused.message
-
-
-async def test_voided_grant_is_withdrawn_with_what_returns_to_it(books: Books) -> None:
-    await books.account()
-    await books.grant("acme", 50, grant_id="g1")
-    await books.reserve("h1", 20)
-
-    voided = await books.send(VoidGrant("vg", "g1", "charged back", "ann"))
-    await books.void("h1")
-    again = await books.send(VoidGrant("vg2", "g1", "charged back", "ann"))
-
-    assert told(voided.balance) == (0, 20, 0, 0)
-    assert await books.balance() == (0, 0, 0, 0)
-    assert again.code == "grant_conflict"
-    assert (await books.send(VoidGrant("vg3", "nope", "x", "ann"))).code == "grant_unknown"
-
-
-async def test_grant_expires_once_and_only_when_due(books: Books) -> None:
-    await books.account()
-    await books.grant("acme", 50, grant_id="g1", expires_in_s=10)
-    early = await books.send(expire_grant("g1"))
-    books.clock.at += timedelta(seconds=11)
-
-    first = await books.send(expire_grant("g1"))
-    second = await books.send(expire_grant("g1"))
-
-    assert (early.outcome, early.code) == ("retry", "not_due")
-    assert first.outcome == "ok" and second.is_replay
-    assert await books.balance() == (0, 0, 0, 0)
-
-
 async def test_price_is_frozen_into_the_hold_and_a_changed_one_is_refused(books: Books) -> None:
     await books.account(granted=100)
     shown = reserve("h1", 40)
@@ -388,68 +307,6 @@ async def test_unknown_and_reserved_accounts_are_refused(books: Books, account_i
     assert reply.code == "account_unknown"
     assert opened.code == ("" if account_id == "nobody" else "account_exists")
     assert granted.code == ("" if account_id == "nobody" else "account_unknown")
-
-
-BAD = [
-    ReserveCredits("o", "acme", "h\n1", ITEM, 60, "job/1"),
-    ReserveCredits("o", "Acme!", "h1", ITEM, 60, "job/1"),
-    ReserveCredits("o", "acme", "h1", ITEM, 0, "job/1"),
-    ReserveCredits("o", "acme", "h1", msgspec.structs.replace(ITEM, n=0), 60, "job/1"),
-    ReserveCredits("o", "acme", "h1", msgspec.structs.replace(ITEM, n=10**9), 60, "job/1"),
-    ReserveCredits("o", "acme", "h1", msgspec.structs.replace(ITEM, n_references=-1), 60, "job/1"),
-    ReserveCredits("o", "acme", "", ITEM, 60, "job/1"),
-    ReserveCredits("o", "acme", "h1", ITEM, 60, "j" * 201),
-    SettleHold("o", "h0", -1, (SHA,)),
-    SettleHold("o", "h0", 10**15 + 1, (SHA,)),
-    SettleHold("o", "h0", 1, ("x",)),
-    SettleHold("o", "h0", 1, (SHA,) * 101),
-    SettleHold("o", "h0", 1, (SHA,), -1),
-    VoidHold("o", "h\x00", "acme", "x"),
-    VoidHold("o", "h0", "acme", "x" * 501),
-    GrantCredits("o", "acme", "g9", "gift", 1, 0, None, "x", "ann"),
-    GrantCredits("o", "acme", "g9", "paid", 0, 0, None, "x", "ann"),
-    GrantCredits("o", "acme", "g9", "paid", 1, -1, None, "x", "ann"),
-    GrantCredits("o", "acme", "refund/1", "paid", 1, 0, None, "x", "ann"),
-    refund("h0", 0),
-    refund("h0", -5),
-    PublishPrices("o", (), "ann"),
-    PublishPrices("o", rules(1) + rules(1), "ann"),
-    PublishPrices("o", (replace_price(rules(1)[0], -1),), "ann"),  # type: ignore[arg-type]
-]
-
-
-@pytest.mark.parametrize("command", BAD, ids=lambda it: type(it).__name__)
-async def test_command_out_of_bounds_is_refused_as_invalid_and_burns_its_id(books: Books, command: object) -> None:
-    await books.account(granted=100)
-    await books.reserve("h0", 10)
-    before = await books.balance()
-
-    refused = await books.send(command)
-    replayed = await books.send(command)
-
-    assert (refused.outcome, refused.code) == ("refused", "invalid"), refused
-    assert replayed.is_replay and replayed.code == "invalid"
-    assert await books.balance() == before
-
-
-@pytest.mark.parametrize("operation_id", ["", "x" * 201, "a\nb", "ünïcode", "a\x00"])
-async def test_operation_id_out_of_bounds_is_refused_and_stored_nowhere(books: Books, operation_id: str) -> None:
-    await books.account(granted=100)
-    before = await books.reader.head()
-
-    reply = await books.send(msgspec.structs.replace(void("h1"), operation_id=operation_id))
-
-    assert (reply.outcome, reply.code) == ("refused", "invalid")
-    assert await books.reader.head() == before
-
-
-async def test_unencodable_text_is_refused_and_the_ledger_goes_on(books: Books) -> None:
-    await books.account(granted=100)
-
-    reply = await books.send(VoidHold("v1", "h1", "acme", "\udcff"))
-
-    assert (reply.outcome, reply.code) == ("refused", "invalid")
-    assert (await books.reserve("h2", 10)).outcome == "ok"
 
 
 async def test_duplicates_inside_one_batch_are_executed_once(books: Books) -> None:

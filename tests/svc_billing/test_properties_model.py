@@ -31,7 +31,7 @@ from tests.svc_billing.kit_core import (
 from qraft_contracts.billing import BillingReply
 from svc_billing.domain.commands import GrantCredits, OpenAccount, VoidGrant, expire_grant, expire_hold
 
-N_EXAMPLES = 200
+N_EXAMPLES = 300
 N_STEPS = 50
 # Of four picks three are holds that are open, the fourth is any id, known or not.
 HOLDS = st.integers(0, 63)
