@@ -78,6 +78,16 @@ def test_equal_batches_give_equal_bytes() -> None:
     assert encode_features(features()) == encode_features(features())
 
 
+def test_state_of_a_bar_comes_back_and_what_is_absent_stays_absent() -> None:
+    batch = replace(bars(3), state={"basis_frac": np.array([0.001, np.nan, -0.002])})
+
+    back = decode_bars(encode_bars(batch))
+
+    assert list(back.state) == ["basis_frac"]
+    np.testing.assert_array_equal(back.state["basis_frac"], batch.state["basis_frac"])
+    assert decode_bars(encode_bars(bars())).state == {}
+
+
 def test_column_that_a_newer_writer_added_is_ignored() -> None:
     with pa.ipc.open_stream(encode_bars(bars())) as reader:
         table = reader.read_all().append_column("n_trades", pa.array([1, 2]))

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from qraft_contracts.kinds import STATE_INPUTS
+
 BARS_SCHEMA: Final = "bars/1"
 BARS_COLUMNS: Final = (
     ("symbol", "utf8"),
@@ -17,6 +19,8 @@ BARS_COLUMNS: Final = (
     ("close", "float64"),
     ("volume", "float64"),  # base asset
 )
+# May follow, in this order, any of them absent: the newest value known at the bar's end (NaN = none).
+BARS_STATE_COLUMNS: Final = tuple((name, "float64") for name in STATE_INPUTS)
 BARS_METADATA: Final = ("market", "interval", "closed_at", "known_at", "revision", "origin")
 
 FEATURES_SCHEMA: Final = "features/1"

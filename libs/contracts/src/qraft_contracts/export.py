@@ -41,6 +41,9 @@ def json_schemas() -> dict[str, dict[str, Any]]:
             "columns": [{"name": column, "type": kind} for column, kind in columns],
             "metadata": list(metadata),
         }
+    found[arrow.BARS_SCHEMA]["optional_columns"] = [
+        {"name": column, "type": kind} for column, kind in arrow.BARS_STATE_COLUMNS
+    ]
     return found
 
 

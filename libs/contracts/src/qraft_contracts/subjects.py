@@ -6,7 +6,16 @@ from typing import Final
 
 HORIZONS: Final = ("1h", "4h", "1d", "7d")
 HORIZON_SECONDS: Final[dict[str, int]] = {"1h": 3_600, "4h": 14_400, "1d": 86_400, "7d": 604_800}
-INTERVAL_SECONDS: Final[dict[str, int]] = {"1m": 60, "5m": 300, "1h": 3_600, "1d": 86_400}
+INTERVAL_SECONDS: Final[dict[str, int]] = {
+    "1m": 60,
+    "5m": 300,
+    "15m": 900,
+    "30m": 1_800,
+    "1h": 3_600,
+    "4h": 14_400,
+    "8h": 28_800,
+    "1d": 86_400,
+}
 
 FEATURES_READY: Final = "features.ready"
 TARGETS_PAPER: Final = "targets.paper"

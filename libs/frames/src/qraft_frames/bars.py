@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from qraft_contracts.arrow_schemas import BARS_COLUMNS
+from qraft_contracts.kinds import STATE_INPUTS
 from qraft_contracts.origin import Origin
 from qraft_contracts.outcomes import Malformed
 from qraft_contracts.subjects import INTERVAL_SECONDS
@@ -28,7 +30,8 @@ class BarBatch:
     All symbols of one market for one closed bar. A symbol without a bar is absent, never filled.
 
     closed_at: end of the bar, exclusive. known_at: when we could have known it. revision: 0 = as first published.
-    Arrays: (n_symbols,), quote currency; volume in base asset.
+    Arrays: (n_symbols,), quote currency; volume in base asset. state: what else was known of each symbol at closed_at,
+    by the names of qraft_contracts.kinds.STATE_INPUTS, NaN where nothing was; a name that is absent is NaN everywhere.
     """
 
     market: str
@@ -43,6 +46,7 @@ class BarBatch:
     low: FloatArray
     close: FloatArray
     volume: FloatArray
+    state: Mapping[str, FloatArray] = field(default_factory=dict)
 
     @property
     def opened_at(self) -> datetime:
@@ -61,7 +65,12 @@ def encode_bars(batch: BarBatch) -> bytes:
         "origin": batch.origin.value,
     }
     columns = [pa.array(batch.symbols, pa.string()), *(pa.array(getattr(batch, name)) for name in _VALUES)]
-    return write_batch(columns, _ARROW_SCHEMA.with_metadata(metadata))
+    schema = _ARROW_SCHEMA
+    for name in STATE_INPUTS:
+        if name in batch.state:
+            columns.append(pa.array(batch.state[name]))
+            schema = schema.append(pa.field(name, pa.float64()))
+    return write_batch(columns, schema.with_metadata(metadata))
 
 
 def decode_bars(data: bytes) -> BarBatch:
@@ -85,5 +94,32 @@ def decode_bars(data: bytes) -> BarBatch:
     if interval not in INTERVAL_SECONDS:
         raise Malformed("bad_interval", f"expected one of {sorted(INTERVAL_SECONDS)}, received {interval!r}")
     symbols = read_symbols(batch)
-    values = [batch.column(i + 1).to_numpy(zero_copy_only=False) for i in range(len(_VALUES))]
-    return BarBatch(market, interval, closed_at, known_at, revision, origin, symbols, *values)
+    open_, high, low, close, volume = (batch.column(i + 1).to_numpy(zero_copy_only=False) for i in range(len(_VALUES)))
+    return BarBatch(
+        market,
+        interval,
+        closed_at,
+        known_at,
+        revision,
+        origin,
+        symbols,
+        open_,
+        high,
+        low,
+        close,
+        volume,
+        _state_of(batch),
+    )
+
+
+def _state_of(batch: pa.RecordBatch) -> dict[str, FloatArray]:
+    """Return the state columns that are there; columns of names that we do not know are a newer writer's."""
+    state: dict[str, FloatArray] = {}
+    for index in range(len(_ARROW_SCHEMA), batch.num_columns):
+        name, kind = batch.schema.field(index).name, batch.schema.field(index).type
+        if name not in STATE_INPUTS:
+            continue
+        if kind != pa.float64():
+            raise Malformed("wrong_schema", f"expected {name} to be double, received {kind}")
+        state[name] = batch.column(index).to_numpy(zero_copy_only=False)
+    return state

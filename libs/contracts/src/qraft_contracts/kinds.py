@@ -1,0 +1,243 @@
+"""
+The metric dictionary: every kind of data, its columns with units and bounds, how often it comes and when it is known.
+
+Collection, audit, stores, features and training read this one list. Bars live in a BarStore, every other kind in a
+TableStore; both name a row's times the same way: `event_at` is what the row is about (for anything with a duration
+its end, exclusive), `known_at` when we could first have known it, and `event_at <= known_at`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+# Columns that every row of a TableStore has beside the fields of its kind. A row is named by (market, symbol,
+# event_at, row_id, revision); row_id is "" where symbol and event_at suffice, else the source's own id.
+BASE_COLUMNS: Final = (
+    ("symbol", "utf8"),
+    ("event_at", "timestamp[us, UTC]"),
+    ("known_at", "timestamp[us, UTC]"),
+    ("row_id", "utf8"),
+    ("revision", "int32"),
+    ("origin", "utf8"),
+    ("source", "utf8"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """
+    One column of a kind. type: float64, int64, bool, utf8 or list<float64>.
+
+    low, high: bounds, inclusive, of what is possible; a row outside them is quarantined. is_required: the row is
+    quarantined without it; otherwise an empty value is data and stays empty.
+    """
+
+    name: str
+    type: str
+    unit: str
+    low: float = float("-inf")
+    high: float = float("inf")
+    is_required: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """
+    One kind of data. what: for people. known: how `known_at` follows from what a source tells.
+
+    cadence_s: one row a symbol so often, None = whenever it happens. stale_after_s: a live feed without a row for so
+    long is stale. retention_days: what venues keep of it; such a kind is judged on its recent coverage instead of the
+    whole window. derived_from: may be computed from these kinds where a source lacks it; such rows carry the source
+    `derived:<kind>`.
+
+    has_row_id: row_id is the source's own id and never empty; elsewhere it is always empty. same_length: pairs of list
+    fields that belong together, element by element. at_most: pairs of fields, the first never above the second, so
+    that swapped columns are found. first_year: no row is older; milliseconds read as microseconds land in January 1970.
+    """
+
+    name: str
+    what: str
+    fields: tuple[Field, ...]
+    known: str
+    cadence_s: int | None = None
+    stale_after_s: int | None = None
+    retention_days: int | None = None
+    derived_from: tuple[str, ...] = ()
+    has_row_id: bool = False
+    same_length: tuple[tuple[str, str], ...] = ()
+    at_most: tuple[tuple[str, str], ...] = ()
+    first_year: int = 1971
+
+    @property
+    def field_names(self) -> tuple[str, ...]:
+        """Return the names of the fields, in order."""
+        return tuple(field.name for field in self.fields)
+
+
+_PRICE: Final = (1e-30, 1e30)
+
+
+def _price(name: str, unit: str = "quote currency", *, is_required: bool = True) -> Field:
+    return Field(name, "float64", unit, *_PRICE, is_required=is_required)
+
+
+def _amount(name: str, unit: str, *, is_required: bool = True) -> Field:
+    return Field(name, "float64", unit, 0.0, 1e30, is_required=is_required)
+
+
+_AT_EVENT: Final = "event_at, or when it was received where that is recorded and later"
+_OHLC: Final = tuple(_price(name) for name in ("open", "high", "low", "close"))
+
+
+def _bar_order(prefix: str = "") -> tuple[tuple[str, str], ...]:
+    """Return the pairs that make a bar possible: low <= open, close <= high."""
+    pairs = (("low", "open"), ("low", "close"), ("open", "high"), ("close", "high"))
+    return tuple((prefix + low, prefix + high) for low, high in pairs)
+
+
+_LEVELS: Final = (
+    Field("bid_px", "list<float64>", "quote currency", *_PRICE),
+    Field("bid_qty", "list<float64>", "base asset", 0.0),
+    Field("ask_px", "list<float64>", "quote currency", *_PRICE),
+    Field("ask_qty", "list<float64>", "base asset", 0.0),
+)
+_LEVEL_PAIRS: Final = (("bid_px", "bid_qty"), ("ask_px", "ask_qty"))
+
+_KINDS: Final = (
+    Kind("bars", "Bars of one interval: spot, perpetual, futures, equities", (*_OHLC, _amount("volume", "base asset")),
+         known="end of the bar", cadence_s=300, stale_after_s=900, at_most=_bar_order()),
+    Kind("quote_bars", "Bars of the best bid and ask", tuple(
+            _price(f"{side}_{name}") for side in ("bid", "ask") for name in ("open", "high", "low", "close")),
+         known="end of the bar", cadence_s=60, stale_after_s=900, at_most=(*_bar_order("bid_"), *_bar_order("ask_"))),
+    Kind("mark_price", "Bars of a perpetual's mark price", _OHLC, known="end of the bar", cadence_s=3_600,
+         stale_after_s=2 * 3_600, at_most=_bar_order()),
+    Kind("funding", "Funding paid by longs to shorts at one settlement", (
+            Field("funding_rate", "float64", "fraction of notional for the period", -0.5, 0.5),
+            Field("period_hours", "float64", "hours", 0.01, 24.0)),
+         known="the settlement", cadence_s=8 * 3_600, stale_after_s=10 * 3_600),
+    Kind("open_interest", "Contracts outstanding", (
+            _amount("open_interest", "base asset", is_required=False), _amount("open_interest_usd", "USD")),
+         known="event_at", cadence_s=3_600, stale_after_s=3 * 3_600, retention_days=30),
+    Kind("long_short", "Longs against shorts, by accounts and by positions", (
+            Field("account_ratio", "float64", "long accounts / short accounts", 0.0, 1e6),
+            Field("long_account_frac", "float64", "fraction of accounts", 0.0, 1.0, is_required=False),
+            Field("position_ratio", "float64", "long / short positions of top traders", 0.0, 1e6, is_required=False)),
+         known="event_at", cadence_s=3_600, stale_after_s=3 * 3_600, retention_days=30),
+    Kind("taker_volume", "Volume that takers bought and sold", (
+            _amount("buy_volume", "base asset"), _amount("sell_volume", "base asset")),
+         known="end of the interval", cadence_s=300, stale_after_s=3_600, retention_days=30, derived_from=("trades",)),
+    Kind("basis", "Futures against spot", (
+            _price("spot_price"), _price("future_price"),
+            Field("basis_frac", "float64", "future / spot - 1", -0.9, 9.0),
+            Field("annualized_frac", "float64", "fraction a year; dated futures only", -100.0, 100.0,
+                  is_required=False)),
+         known="end of the interval", cadence_s=3_600, stale_after_s=3 * 3_600, derived_from=("bars",)),
+    Kind("book_snapshot", "All levels of an order book at once, best first", (
+            *_LEVELS,
+            Field("update_id", "int64", "venue sequence", 0.0)),
+         known=_AT_EVENT, has_row_id=True, same_length=_LEVEL_PAIRS),
+    Kind("book_update", "Changed levels of an order book; quantity 0 removes one", (
+            *_LEVELS,
+            Field("first_update_id", "int64", "venue sequence", 0.0),
+            Field("final_update_id", "int64", "venue sequence", 0.0)),
+         known=_AT_EVENT, has_row_id=True, same_length=_LEVEL_PAIRS),
+    Kind("book_ticker", "Best bid and ask", (
+            _price("bid_px"), _amount("bid_qty", "base asset"), _price("ask_px"), _amount("ask_qty", "base asset"),
+            Field("update_id", "int64", "venue sequence", 0.0, is_required=False)),
+         known=_AT_EVENT, has_row_id=True),
+    Kind("trades", "Single trades", (
+            _price("price"), _amount("qty", "base asset"), Field("is_taker_buy", "bool", "true = the taker bought")),
+         known=_AT_EVENT, stale_after_s=600, has_row_id=True),
+    Kind("liquidations", "Positions closed by force", (
+            Field("side", "utf8", "as published"), _price("price"), _amount("size_usd", "USD")),
+         known=_AT_EVENT, has_row_id=True),
+    Kind("posts", "Social posts and comments that name a symbol", (
+            Field("platform", "utf8", ""), Field("author_hash", "utf8", "", is_required=False),
+            Field("text", "utf8", ""), Field("language", "utf8", "ISO 639-1", is_required=False),
+            Field("is_comment", "bool", "")),
+         known=_AT_EVENT, stale_after_s=6 * 3_600, has_row_id=True),
+    Kind("post_engagement", "How a post was received, as counted at known_at", (
+            Field("replies", "int64", "count", 0.0, 1e12, is_required=False),
+            Field("reposts", "int64", "count", 0.0, 1e12, is_required=False),
+            Field("likes", "int64", "count", -1e12, 1e12, is_required=False),
+            Field("followers", "int64", "count", 0.0, 1e12, is_required=False)),
+         known="when it was counted; long after the post in most collections", has_row_id=True),
+    Kind("news", "News items", (
+            Field("publisher", "utf8", ""), Field("category", "utf8", "macro, regulation, exchange or other"),
+            Field("title", "utf8", ""), Field("text", "utf8", "", is_required=False),
+            Field("url", "utf8", "", is_required=False)),
+         known=_AT_EVENT, stale_after_s=24 * 3_600, has_row_id=True),
+    Kind("events", "Scheduled and unscheduled events; a schedule is known before the outcome", (
+            Field("name", "utf8", ""), Field("category", "utf8", "macro, regulation, exchange or other"),
+            Field("scheduled_at_us", "int64", "microseconds since 1970", is_required=False),
+            Field("actual", "utf8", "as published", is_required=False),
+            Field("consensus", "utf8", "as published", is_required=False),
+            Field("previous", "utf8", "as published", is_required=False)),
+         known="the publication", has_row_id=True),
+    Kind("macro", "Daily and monthly series: VIX, DXY, US10Y, US2Y, …; symbol = the series", (
+            Field("value", "float64", "as SERIES says", -1e12, 1e12),),
+         known="the publication, after the day or month described", cadence_s=86_400, stale_after_s=5 * 86_400,
+         first_year=1900),
+    Kind("onchain", "Series of a chain: flows, hash rate; symbol = the series", (
+            Field("value", "float64", "as SERIES says", -1e30, 1e30),),
+         known="end of the day described", cadence_s=86_400, stale_after_s=3 * 86_400),
+    Kind("corporate_actions", "Splits and dividends of an equity, on the ex-date", (
+            Field("split_ratio", "float64", "new shares / old shares", 1e-6, 1e6),
+            _amount("dividend", "quote currency a share before the split")),
+         known="the ex-date where the announcement is not recorded", first_year=1900),
+    Kind("futures_contracts", "Dated futures; symbol = the contract", (
+            Field("root", "utf8", ""), Field("expires_at_us", "int64", "microseconds since 1970"),
+            Field("multiplier", "float64", "units a contract", 1e-12, 1e12), _price("tick_size")),
+         known="the listing"),
+    Kind("option_quotes", "Quotes of options; symbol = the underlying, row_id = the contract", (
+            Field("expires_at_us", "int64", "microseconds since 1970"), _price("strike"),
+            Field("is_call", "bool", ""), _amount("bid", "quote currency", is_required=False),
+            _amount("ask", "quote currency", is_required=False), _price("underlying_price")),
+         known=_AT_EVENT, has_row_id=True),
+)  # fmt: skip
+KINDS: Final[dict[str, Kind]] = {kind.name: kind for kind in _KINDS}
+
+# Units of the series under `macro` and `onchain`; a ticker under `macro` is an adjusted close in USD.
+SERIES: Final[dict[str, str]] = {
+    "VIX": "index points",
+    "DXY": "index points",
+    "US10Y": "percent a year",
+    "US2Y": "percent a year",
+    "FEAR_GREED": "index 0 to 100",
+    "CORE_CPI": "index 1982-84 = 100",
+    "UNEMPLOYMENT": "percent",
+    "FED_FUNDS": "percent a year",
+    "INDUSTRIAL_PRODUCTION": "index 2017 = 100",
+    "SP500": "index points",
+    "BTC_CLOSE": "USD",
+    "BTC_VOLUME_USD": "USD a day",
+    "BTC_HASHRATE": "terahashes a second",
+    "BTC_EXCHANGE_NETFLOW": "BTC a day",
+}
+
+# What a bar message may carry beside the bar itself: the newest value of each metric known at the bar's end, made by
+# the aligner. name → (kind, field). Empty (NaN) where nothing is known yet or the last row is stale.
+STATE_INPUTS: Final[dict[str, tuple[str, str]]] = {
+    "funding_rate": ("funding", "funding_rate"),
+    "open_interest_usd": ("open_interest", "open_interest_usd"),
+    "basis_frac": ("basis", "basis_frac"),
+    "long_short_ratio": ("long_short", "account_ratio"),
+    "taker_buy_volume": ("taker_volume", "buy_volume"),
+    "taker_sell_volume": ("taker_volume", "sell_volume"),
+}
+
+
+def metric(name: str) -> tuple[Kind, Field]:
+    """
+    Return the kind and field of a metric named `kind.field`, such as `funding.funding_rate`.
+
+    Raises:
+        KeyError: if there is no such metric; the message lists what there is.
+    """
+    kind_name, _, field_name = name.partition(".")
+    for field in KINDS[kind_name].fields if kind_name in KINDS else ():
+        if field.name == field_name:
+            return KINDS[kind_name], field
+    there = [f"{kind_name}.{field}" for field in KINDS[kind_name].field_names] if kind_name in KINDS else list(KINDS)
+    raise KeyError(f"expected a metric `kind.field`, one of {', '.join(there)}; received {name!r}")
