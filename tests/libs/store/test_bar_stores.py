@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.libs.store.bars_kit import STEP, T0, bar, bars
+from tests.libs.store.bars_kit import DAY, STEP, STORES, T0, assert_same, bar, bars, opened
 
 from qraft_contracts.origin import Origin
 from qraft_store.bars.lake import ParquetLake
 from qraft_store.bars.memory import MemoryBarStore
-from qraft_store.bars.port import BarPanel, BarStore
-
-DAY = timedelta(days=1)
+from qraft_store.bars.port import BarPanel, BarRevisions, BarStore
 
 
-@pytest.fixture(params=["memory", "lake"])
+@pytest.fixture(params=STORES)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BarStore]:
-    if request.param == "memory":
-        yield MemoryBarStore()
-        return
-    lake = ParquetLake(tmp_path / "lake")
-    yield lake
-    lake.close()
+    with opened(request.param, tmp_path) as found:
+        yield found
 
 
 def read_all(store: BarStore, *, symbols: list[str] | None = None) -> BarPanel:
@@ -203,30 +198,58 @@ def test_empty_call_adds_nothing(store: BarStore) -> None:
     assert store.append([]) == 0
 
 
-@settings(max_examples=25, deadline=None)
-@given(
-    st.lists(
-        st.tuples(st.integers(0, 700), st.sets(st.sampled_from(["A", "B", "C"]), min_size=1), st.integers(0, 2)),
-        max_size=25,
-    )
+def test_bar_known_before_it_ended_is_refused(store: BarStore) -> None:
+    store.append(bars(2))
+
+    for known_at in (T0, T0 + 2 * STEP - timedelta(microseconds=1)):
+        with pytest.raises(ValueError, match="known_at from"):
+            store.append([bar(T0 + 2 * STEP, known_at=known_at)])
+
+
+def test_symbol_asked_for_twice_is_refused(store: BarStore) -> None:
+    store.append(bars(2))
+
+    with pytest.raises(ValueError, match="each symbol once"):
+        read_all(store, symbols=["BTCUSDT", "BTCUSDT"])
+
+
+def test_batch_with_one_wrong_row_is_refused_whole(store: BarStore) -> None:
+    store.append([bar(T0, ("BTCUSDT", "ETHUSDT"))])
+
+    with pytest.raises(ValueError, match="stored values"):
+        store.append([bar(T0, ("ADAUSDT", "BTCUSDT", "ETHUSDT"))])  # values go by place: the known two have others
+
+    assert read_all(store).symbols == ("BTCUSDT", "ETHUSDT")
+
+
+OPERATION = st.tuples(
+    st.one_of(st.integers(0, 700), st.integers(280, 300)),  # steps; many near midnight
+    st.sets(st.sampled_from(["A", "B", "C"]), min_size=1),
+    st.integers(0, 2),  # revision
+    st.integers(0, 30),  # steps until it was known
+    st.sampled_from(list(Origin)),
 )
-def test_lake_and_twin_agree_on_any_sequence(tmp_path_factory: pytest.TempPathFactory, operations) -> None:
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(OPERATION, max_size=25), st.integers(-5, 720), st.integers(1, 400))
+def test_lake_and_twin_agree_on_any_sequence(tmp_path_factory, operations, as_of_step: int, n: int) -> None:
     folder = tmp_path_factory.mktemp("lake")
-    lake, twin = ParquetLake(folder), MemoryBarStore()
-    for i, (step, symbols, revision) in enumerate(operations):
-        batch = bar(T0 + step * STEP, sorted(symbols), base=100.0 + step, revision=revision)
+    lake, reader, twin = ParquetLake(folder), ParquetLake(folder), MemoryBarStore()
+    for i, (step, symbols, revision, lag, origin) in enumerate(operations):
+        closed_at = T0 + step * STEP
+        known_at = closed_at + lag * STEP
+        base = 100.0 + step + 1_000 * revision
+        batch = bar(closed_at, sorted(symbols), base=base, revision=revision, known_at=known_at, origin=origin)
         assert outcome(lake, batch) == outcome(twin, batch)
         if i % 5 == 4:
             lake.close()
             lake = ParquetLake(folder)
+            compare(reader, twin, as_of=T0 + as_of_step * STEP, n=n)  # what it remembers must not mislead it
     lake.close()
 
-    assert lake.range(market="crypto", interval="5m") == twin.range(market="crypto", interval="5m")
-    window = {"market": "crypto", "interval": "5m", "symbols": ["A", "B", "C"], "start": T0 - STEP, "end": T0 + 3 * DAY}
-    left, right = lake.read(**window), twin.read(**window)
-    assert (left is None) == (right is None)
-    if left is not None and right is not None:
-        np.testing.assert_array_equal(left.close, right.close)
+    compare(reader, twin, as_of=T0 + as_of_step * STEP, n=n)
+    compare(ParquetLake(folder), twin, as_of=T0 + 4 * DAY, n=n)
 
 
 def outcome(store: BarStore, batch) -> int | str:
@@ -234,3 +257,18 @@ def outcome(store: BarStore, batch) -> int | str:
         return store.append([batch])
     except ValueError:
         return "refused"
+
+
+def compare(lake: BarStore, twin: BarStore, *, as_of: datetime, n: int) -> None:
+    """Compare everything that two stores say of the market "crypto"."""
+    series = {"market": "crypto", "interval": "5m"}
+    assert lake.range(**series) == twin.range(**series)
+    assert lake.symbols(**series) == twin.symbols(**series)
+    assert lake.version(**series) == twin.version(**series)
+    assert lake.markets("5m") == twin.markets("5m")
+    for revisions in get_args(BarRevisions):
+        for symbols in (None, ["C", "A"]):
+            asked = {**series, "symbols": symbols, "as_of": as_of, "revisions": revisions}
+            window = {"start": T0 - STEP, "end": T0 + 3 * DAY}
+            assert_same(lake.read(**asked, **window), twin.read(**asked, **window))
+            assert_same(lake.last(**asked, n=n), twin.last(**asked, n=n))

@@ -13,13 +13,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from tests.libs.store.bars_kit import STEP, T0, bar, bars
+from tests.libs.store.bars_kit import SERIES, STEP, T0, bar, bars
 
 from qraft_contracts.outcomes import Malformed, Transient
+from qraft_store.bars.columns import COLUMNS
 from qraft_store.bars.days import PARQUET, TAIL
 from qraft_store.bars.lake import ParquetLake
-
-SERIES = Path("bars/5m/crypto")
 
 
 @pytest.fixture
@@ -41,7 +40,8 @@ def test_closed_days_are_sorted_zstd_parquet_and_the_current_day_a_stream(lake: 
     lake.append(bars(300))
 
     files = sorted(str(p.relative_to(tmp_path / SERIES)) for p in (tmp_path / SERIES).rglob("*.*") if p.is_file())
-    assert files == [".writer.lock", f"date=2025-06-01/{PARQUET}", f"date=2025-06-02/{TAIL}"]
+    closed, growing = "date=2025-06-01", "date=2025-06-02"
+    assert files == [".writer.lock", f"{closed}/{COLUMNS}", f"{closed}/{PARQUET}", f"{growing}/{TAIL}"]
     table = pq.read_table(tmp_path / SERIES / "date=2025-06-01" / PARQUET, partitioning=None)
     assert table.column_names == [
         "symbol",

@@ -104,3 +104,17 @@ async def test_pool_names_itself_and_ends_statements_that_hang(postgres_dsn: str
             await connection.execute("SET LOCAL statement_timeout = '20ms'")
             with pytest.raises(asyncpg.QueryCanceledError):
                 await connection.execute("SELECT pg_sleep(5)")
+
+
+async def test_a_stateless_pool_saves_the_reset_and_still_rolls_back(postgres_dsn: str) -> None:
+    for is_stateless in (True, False):
+        pool = await create_pool(postgres_dsn, max_size=1, is_stateless=is_stateless)
+        connection = await pool.acquire()
+        await connection.execute("SET search_path = elsewhere")
+        await connection.execute("BEGIN")
+        await connection.execute("CREATE TABLE public.lost (id text)")
+        await pool.release(connection)
+
+        assert await pool.fetchval("SELECT to_regclass('public.lost')") is None
+        assert (await pool.fetchval("SHOW search_path") == "elsewhere") == is_stateless
+        await pool.close()

@@ -31,11 +31,16 @@ MIGRATION_LOCK_TIMEOUT_S: Final = 120
 _SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 
 
-async def create_pool(dsn: str, *, max_size: int, application_name: str = "qraft") -> asyncpg.Pool[asyncpg.Record]:
+async def create_pool(
+    dsn: str, *, max_size: int, application_name: str = "qraft", is_stateless: bool = False
+) -> asyncpg.Pool[asyncpg.Record]:
     """
     Open a pool whose every statement, lock wait and idle transaction ends in bounded time.
 
     The caller closes it. Connections open on first use beyond the first one.
+
+    is_stateless: no user changes its session (SET, LISTEN, session locks, WITH HOLD), so that a connection needs no
+    round trip to put it back, which costs more than a read by key.
 
     Raises:
         OSError: if the server cannot be reached.
@@ -55,7 +60,12 @@ async def create_pool(dsn: str, *, max_size: int, application_name: str = "qraft
             "idle_in_transaction_session_timeout": f"{IDLE_TRANSACTION_TIMEOUT_S}s",
             "timezone": "UTC",
         },
+        reset=_leave_as_it_is if is_stateless else None,
     )
+
+
+async def _leave_as_it_is(_connection: object) -> None:
+    """Stand in for the reset of a session; an open transaction is rolled back all the same."""
 
 
 def is_open(connection: asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]) -> bool:

@@ -1,9 +1,9 @@
 """
-One day of bars on disk: `bars.parquet` once the day is closed, `tail.arrows` while it grows.
+One partition of bars on disk: `bars.parquet` once it is closed, `tail.arrows` while it grows.
 
 The tail is an Arrow IPC stream: the schema message, then one record batch message an append, so a kill in the middle
 of a write leaves a torn message at the end and nothing else; readers ignore it, the writer cuts it off when it opens.
-A day may hold both files for a moment (killed while compacting): the rows are equal and count once.
+A partition may hold both files for a moment (killed while compacting): the rows are equal and count once.
 """
 
 from __future__ import annotations
@@ -18,48 +18,93 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from qraft_contracts.outcomes import Malformed, Transient
-from qraft_store.bars.rows import ROW_SCHEMA, new_rows
+from qraft_store.bars.content import rows_sha256, sort_rows
+from qraft_store.bars.rows import ROW_SCHEMA, micros
 
 PARQUET: Final = "bars.parquet"
 TAIL: Final = "tail.arrows"
+# A row group of 500 symbols holds 262 bars: small enough to pass over by its times, large enough for the codecs.
+ROW_GROUP_ROWS: Final = 131_072
+# What pyarrow raises for bytes that are no bars, by where they are wrong.
+_DAMAGES: Final = (pa.ArrowException, OSError, ValueError)
+_SHA256: Final = b"qraft.rows_sha256"
 # Columns of few values. The stubs know only True and False here.
 _DICTIONARY: Final[Any] = ["symbol", "origin", "revision"]
 
 
-def read_day(folder: Path, columns: Sequence[str] = ROW_SCHEMA.names) -> pa.Table | None:
+def read_parquet(
+    path: Path, columns: Sequence[str] = ROW_SCHEMA.names, *, span_us: tuple[int, int] | None = None
+) -> pa.Table | None:
     """
-    Return a day's rows, or None when it holds none. A row may stand twice, equal, while the writer compacts.
+    Return a closed partition's rows, or None when there is no file.
 
-    columns: of ROW_SCHEMA, in that order; the others are not decoded.
+    columns: of ROW_SCHEMA, in that order; the others are not decoded. span_us: row groups without a closed_at from the
+    first to the second instant are not decoded either; None = all rows.
 
     Raises:
-        Malformed: if the Parquet file is damaged.
+        Malformed: if the file is damaged.
     """
-    # The tail first: the writer puts the Parquet file in place before it removes the tail, so no row is missed.
-    tail = read_tail(folder)
-    closed = _read_parquet(folder / PARQUET, columns)
-    found = [table.select(columns) for table in (closed, tail) if table is not None and table.num_rows]
-    return pa.concat_tables(found) if found else None
-
-
-def _read_parquet(path: Path, columns: Sequence[str]) -> pa.Table | None:
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             wanted = pa.schema([ROW_SCHEMA.field(name) for name in columns])
-            return file.read(columns=wanted.names, use_threads=False).cast(wanted)
+            groups = _groups_within(file.metadata, span_us)
+            return file.read_row_groups(groups, columns=wanted.names, use_threads=False).cast(wanted)
     except FileNotFoundError:
         return None
-    except (pa.ArrowInvalid, OSError, ValueError) as error:
-        raise _damaged(path, error) from error
+    except _DAMAGES as error:
+        raise damaged(path, error) from error
 
 
-def _damaged(path: Path, error: Exception) -> Malformed:
+def _groups_within(metadata: pq.FileMetaData, span_us: tuple[int, int] | None) -> list[int]:
+    """Return the row groups that may hold a row of the span."""
+    groups = list(range(metadata.num_row_groups))
+    if span_us is None or len(groups) == 1:
+        return groups
+    at = ROW_SCHEMA.get_field_index("closed_at")
+    return [group for group in groups if _may_hold(metadata.row_group(group).column(at).statistics, *span_us)]
+
+
+def _may_hold(found: pq.Statistics | None, low_us: int, high_us: int) -> bool:
+    if found is None or found.min is None or found.max is None:
+        return True
+    return micros(found.min) <= high_us and micros(found.max) >= low_us
+
+
+def read_sha256(path: Path) -> str:
+    """
+    Return the SHA-256 of a closed partition's rows, from its footer where the writer left it there.
+
+    Raises:
+        Malformed: if the file is damaged.
+        FileNotFoundError: if there is none.
+    """
+    try:
+        found = (pq.read_metadata(path).metadata or {}).get(_SHA256)
+    except FileNotFoundError:
+        raise
+    except _DAMAGES as error:
+        raise damaged(path, error) from error
+    if found is not None:
+        return str(found.decode())
+    rows = read_parquet(path)  # written before content had a name
+    if rows is None:
+        raise FileNotFoundError(path)
+    return rows_sha256(sort_rows(rows))
+
+
+def release_decoded() -> None:
+    """Give back what Arrow keeps for a next read, which may come hours later: 75 MB after a week of 500 symbols."""
+    pa.default_memory_pool().release_unused()
+
+
+def damaged(path: Path, error: Exception | str) -> Malformed:
+    """Return the error of a file that does not hold what it should."""
     return Malformed("damaged_lake_file", f"expected bars in {path}: {error}; move it away and load again")
 
 
 def read_tail(folder: Path) -> pa.Table | None:
     """
-    Return the rows of the whole messages of a day's tail, or None when there is no tail.
+    Return the rows of the whole messages of a partition's tail, or None when there is no tail.
 
     Raises:
         Malformed: if a whole message holds no bars.
@@ -75,8 +120,8 @@ def read_tail(folder: Path) -> pa.Table | None:
     try:
         with pa.ipc.open_stream(pa.py_buffer(data)[:whole]) as reader:
             return reader.read_all().cast(ROW_SCHEMA)
-    except (pa.ArrowInvalid, OSError, ValueError) as error:
-        raise _damaged(path, error) from error
+    except _DAMAGES as error:
+        raise damaged(path, error) from error
 
 
 def whole_bytes(data: bytes) -> int:
@@ -91,25 +136,43 @@ def whole_bytes(data: bytes) -> int:
     return end
 
 
-def write_day(folder: Path, rows: pa.Table) -> None:
-    """Replace a day by one Parquet file sorted by closed_at and symbol: atomic, and on disk when this returns."""
-    folder.mkdir(parents=True, exist_ok=True)
-    unique = new_rows(rows, None)
-    ordered = unique.sort_by([("closed_at", "ascending"), ("symbol", "ascending"), ("revision", "ascending")])
+def write_parquet(folder: Path, rows: pa.Table) -> tuple[pa.Table, str]:
+    """
+    Replace a partition by one Parquet file sorted by closed_at, symbol and revision; return its rows and their SHA-256.
+
+    rows: each once, in any order.
+
+    Atomic, and on disk when this returns. A tail beside it is left where it is.
+
+    Raises:
+        Transient: if the disk is full.
+    """
+    ordered = sort_rows(rows)
+    sha256 = rows_sha256(ordered)
+    named = ordered.replace_schema_metadata({_SHA256: sha256.encode()})
     temporary = folder / f".{PARQUET}.tmp"
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
-            pq.write_table(ordered, file, compression="zstd", use_dictionary=_DICTIONARY)
+            pq.write_table(
+                named,
+                file,
+                compression="zstd",
+                use_dictionary=_DICTIONARY,
+                row_group_size=ROW_GROUP_ROWS,
+                write_page_checksum=True,
+            )
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(folder / PARQUET)
-        _sync_folder(folder)
-        (folder / TAIL).unlink(missing_ok=True)
+        sync_folder(folder)
     except OSError as error:
         raise Transient("lake_write_failed", f"could not write {folder}: {error}; is the disk full?") from error
+    return ordered, sha256
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Put a folder's entries on disk."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)
@@ -118,7 +181,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 class TailFile:
-    """The growing file of the current day, open for appending. A torn end is cut off when it opens."""
+    """The growing file of the current partition, open for appending. A torn end is cut off when it opens."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,44 +1,50 @@
 """
-The Parquet lake: `bars/<interval>/<market>/date=YYYY-MM-DD/` under a root folder.
+The Parquet lake: `bars/<interval>/<market>/<partition>/` under a root folder, closed partitions also under a cold one.
 
-One process writes a series (svc_ingest), any number read it, at the same time. A row's folder is the UTC date of its
-closed_at, so a time range is a list of folders.
+One process writes a series (svc_ingest), any number read it, at the same time. A row's partition is the UTC day, month
+or year of its closed_at (see partitions.py), so a time range is a list of folders.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from datetime import UTC, date, datetime
+from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-import pyarrow as pa
-
 from qraft_contracts.subjects import INTERVAL_SECONDS
 from qraft_frames.bars import BarBatch
-from qraft_store.bars.days import read_day
-from qraft_store.bars.port import BarPanel
-from qraft_store.bars.rows import closed_micros, instant_of, panel_of, table_of
-from qraft_store.bars.writer import DAY_PREFIX, SeriesWriter, day_folders
+from qraft_store.bars.port import BarPanel, BarRevisions
+from qraft_store.bars.reader import SeriesReader
+from qraft_store.bars.rows import micros, table_of
+from qraft_store.bars.series import Series
+from qraft_store.bars.tiers import move_to_cold
+from qraft_store.bars.writer import SeriesWriter
 
 _MARKET_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
 class ParquetLake:
-    """The BarStore on the local disk. Reading takes no lock; the first append to a series locks it until `close`."""
+    """
+    The BarStore on the local disk. Reading takes no lock; the first append to a series locks it until `close`.
 
-    def __init__(self, root: Path) -> None:
+    root: where bars are written. cold_root: where `tier` moves old partitions to, and where they are read from.
+    """
+
+    def __init__(self, root: Path, *, cold_root: Path | None = None) -> None:
         self._root = root
+        self._cold_root = cold_root
         self._writers: dict[tuple[str, str], SeriesWriter] = {}
+        self._readers: dict[tuple[str, str], SeriesReader] = {}
 
     def append(self, batches: Sequence[BarBatch]) -> int:
         """
-        Store batches and return how many rows were new; see the port. Days that end within the call are written whole.
+        Store batches and return how many rows were new; see the port. Partitions that end within the call are written
+        whole.
 
         Raises:
-            ValueError: as the port says; days before the faulty one are stored.
+            ValueError: as the port says; partitions before the faulty one are stored.
             Transient: if another process writes the series, or the disk is full.
         """
         if len(batches) == 1:
@@ -61,71 +67,116 @@ class ParquetLake:
         start: datetime,
         end: datetime,
         as_of: datetime | None = None,
+        revisions: BarRevisions = "first",
     ) -> BarPanel | None:
         """
         Return the bars with start < closed_at <= end; see the port.
 
         Raises:
             Malformed: if a file of the range is damaged.
-            ValueError: if the range is too large for one panel.
+            ValueError: as the port says.
         """
-        first, last = (_folder_name(instant.astimezone(UTC).date()) for instant in (start, end))
-        folders = [f for f in day_folders(self._series(market, interval)) if first <= f.name <= last]
+        reader = self._reader(market, interval)
+        known_by = end if as_of is None else as_of
+        return reader.read(symbols, start=start, end=end, as_of=known_by, revisions=revisions)
 
-        def tables(columns: Sequence[str]) -> Iterator[pa.Table]:
-            for folder in folders:
-                table = read_day(folder, columns)
-                if table is not None:
-                    yield table
+    def last(
+        self,
+        *,
+        market: str,
+        interval: str,
+        symbols: Sequence[str] | None,
+        n: int,
+        as_of: datetime,
+        revisions: BarRevisions = "first",
+    ) -> BarPanel | None:
+        """
+        Return the n grid steps that end with the newest bar known by `as_of`; see the port.
 
-        panel = panel_of(
-            tables,
-            market=market,
-            interval=interval,
-            symbols=symbols,
-            start=start,
-            end=end,
-            as_of=end if as_of is None else as_of,
-        )
-        # Arrow keeps what it decoded with for a next read that comes hours later: 75 MB after a week of 500 symbols.
-        pa.default_memory_pool().release_unused()
-        return panel
+        Raises:
+            Malformed: if a file of the range is damaged.
+            ValueError: as the port says.
+        """
+        return self._reader(market, interval).last(symbols, n=n, as_of=as_of, revisions=revisions)
 
     def range(self, *, market: str, interval: str) -> tuple[datetime, datetime] | None:
         """Return the first and the last stored closed_at of revision 0, or None when empty."""
-        folders = day_folders(self._series(market, interval))
-        first = next((day for day in map(_bounds, folders) if day), None)
-        last = next((day for day in map(_bounds, reversed(folders)) if day), None)
-        return (first[0], last[1]) if first and last else None
+        return self._reader(market, interval).range()
+
+    def markets(self, interval: str) -> tuple[str, ...]:
+        """Return the markets that have rows of an interval, sorted."""
+        _check_interval(interval)
+        roots = [root for root in (self._root, self._cold_root) if root is not None]
+        names = {entry.name for root in roots for entry in (root / "bars" / interval).glob("*") if entry.is_dir()}
+        markets = filter(_MARKET_NAME.fullmatch, sorted(names))
+        return tuple(market for market in markets if self._reader(market, interval).has_rows())
+
+    def symbols(self, *, market: str, interval: str) -> tuple[str, ...]:
+        """Return the symbols stored, in any revision, sorted."""
+        return self._reader(market, interval).symbols()
+
+    def version(self, *, market: str, interval: str) -> str:
+        """Return the SHA-256 that names the stored rows; see the port."""
+        return self._reader(market, interval).version()
+
+    def tier(self, *, market: str, interval: str, before: datetime) -> int:
+        """
+        Move the partitions that ended by an instant to the cold root and return the bytes moved.
+
+        For the process that writes the series. What was read before is read after, and has the same version.
+
+        Raises:
+            ValueError: if the lake has no cold root.
+            Transient: if another process writes the series, or the cold root cannot be written.
+        """
+        if self._cold_root is None:
+            raise ValueError("expected a cold root to move partitions to, the lake was opened without one")
+        self._writer(market, interval)  # holds the lock
+        series = self._series(market, interval)
+        old = [partition for partition in series.partitions() if partition.end_us <= micros(before)]
+        return sum(move_to_cold(series, partition) for partition in old)
+
+    def make_columns(self, *, market: str, interval: str) -> int:
+        """
+        Make every column file that is missing, stale or damaged and return how many were made.
+
+        For the process that writes the series, after a lake was restored or written by an older version. Reads are
+        right without them, and slower.
+
+        Raises:
+            Malformed: if a Parquet file is damaged.
+            Transient: if another process writes the series.
+        """
+        return self._writer(market, interval).make_columns(verify=True)
 
     def close(self) -> None:
         """Give every series that this process wrote to other writers."""
         while self._writers:
             self._writers.popitem()[1].close()
 
-    def _series(self, market: str, interval: str) -> Path:
-        if not _MARKET_NAME.fullmatch(market) or interval not in INTERVAL_SECONDS:
-            raise ValueError(
-                f"expected a market such as crypto and an interval out of {sorted(INTERVAL_SECONDS)}, "
-                f"received {market!r} and {interval!r}"
-            )
-        return self._root / "bars" / interval / market
+    def _series(self, market: str, interval: str) -> Series:
+        _check_interval(interval)
+        if not _MARKET_NAME.fullmatch(market):
+            raise ValueError(f"expected a market such as crypto or binance.perp, received {market!r}")
+        place = Path("bars", interval, market)
+        return Series(market, interval, self._root / place, self._cold_root / place if self._cold_root else None)
+
+    def _reader(self, market: str, interval: str) -> SeriesReader:
+        name = (market, interval)
+        if name not in self._readers:
+            self._readers[name] = SeriesReader(self._series(market, interval))
+        self._readers[name].series.check()
+        return self._readers[name]
 
     def _writer(self, market: str, interval: str) -> SeriesWriter:
         name = (market, interval)
         if name not in self._writers:
-            self._writers[name] = SeriesWriter(self._series(market, interval))
+            series = self._series(market, interval)
+            series.check()
+            self._writers[name] = SeriesWriter(series)
         return self._writers[name]
 
 
-def _folder_name(day: date) -> str:
-    return f"{DAY_PREFIX}{day.isoformat()}"
-
-
-def _bounds(folder: Path) -> tuple[datetime, datetime] | None:
-    """Return the first and the last closed_at of revision 0 of a day."""
-    rows = read_day(folder)
-    if rows is None:
-        return None
-    closed_at = closed_micros(rows)[np.asarray(rows["revision"]) == 0]
-    return (instant_of(closed_at.min()), instant_of(closed_at.max())) if closed_at.size else None
+def _check_interval(interval: str) -> None:
+    if interval not in INTERVAL_SECONDS:
+        raise ValueError(f"expected an interval out of {list(INTERVAL_SECONDS)}, received {interval!r}")

@@ -8,12 +8,16 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
+import pyarrow as pa
 
 from qraft_contracts.origin import Origin, worst_origin
 from qraft_contracts.subjects import INTERVAL_SECONDS
 from qraft_contracts.times import format_instant
 from qraft_frames.bars import BarBatch
-from qraft_store.bars.port import BarPanel
+from qraft_store.bars.content import rows_sha256, series_version, sort_rows
+from qraft_store.bars.partitions import Division
+from qraft_store.bars.port import BarPanel, BarRevisions
+from qraft_store.bars.rows import REVISION_MAX, ROW_SCHEMA, VALUES, closed_micros
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _Key = tuple[str, datetime, int]  # symbol, closed_at, revision
@@ -32,7 +36,7 @@ class _Series:
     end: datetime = _EPOCH
 
     def append(self, batch: BarBatch) -> int:
-        n_new = 0
+        new: dict[_Key, _Row] = {}  # stored when all rows of the batch are right, or none is
         columns = (batch.open, batch.high, batch.low, batch.close, batch.volume)
         for i, symbol in enumerate(batch.symbols):
             key = (symbol, batch.closed_at, batch.revision)
@@ -40,13 +44,13 @@ class _Series:
             stored = self.rows.get(key)
             if stored is None:
                 self._check_order(batch)
-                self.rows[key] = row
-                n_new += 1
+                new[key] = row
             elif not _equal(stored, row):
                 raise ValueError(f"expected the stored values again for {key}, received others")
-        if n_new and batch.revision == 0:
+        self.rows |= new
+        if new and batch.revision == 0:
             self.end = batch.closed_at
-        return n_new
+        return len(new)
 
     def _check_order(self, batch: BarBatch) -> None:
         if batch.revision == 0 and batch.closed_at < self.end:
@@ -74,6 +78,8 @@ class MemoryBarStore:
             name = (batch.market, batch.interval)
             if (batch.closed_at - _EPOCH) % timedelta(seconds=INTERVAL_SECONDS[batch.interval]):
                 raise ValueError(f"expected closed_at on the {batch.interval} grid, received {batch.closed_at}")
+            if batch.known_at < batch.closed_at or not 0 <= batch.revision <= REVISION_MAX:
+                raise ValueError(f"expected known_at from {batch.closed_at} on and a revision, received {batch}")
             if batch.revision == 0:
                 if batch.closed_at < last.get(name, _EPOCH):
                     raise ValueError(f"expected batches by increasing closed_at, received {batch.closed_at}")
@@ -90,17 +96,14 @@ class MemoryBarStore:
         start: datetime,
         end: datetime,
         as_of: datetime | None = None,
+        revisions: BarRevisions = "first",
     ) -> BarPanel | None:
         """Return the bars with start < closed_at <= end; see the port."""
-        series = self._series.get((market, interval), _Series())
-        limit = end if as_of is None else as_of
-        found = {
-            (symbol, closed_at): row
-            for (symbol, closed_at, revision), row in series.rows.items()
-            if revision == 0 and start < closed_at <= end and row.known_at <= limit
-        }
+        if symbols and len(set(symbols)) < len(symbols):
+            raise ValueError(f"expected each symbol once, received {list(symbols)}")
+        known = self._known(market, interval, symbols, end if as_of is None else as_of, revisions)
+        found = {key: row for key, row in known.items() if start < key[1] <= end}
         names = tuple(symbols) if symbols else tuple(sorted({symbol for symbol, _ in found}))
-        found = {key: row for key, row in found.items() if key[0] in names}
         if not found:
             return None
         step = timedelta(seconds=INTERVAL_SECONDS[interval])
@@ -113,11 +116,77 @@ class MemoryBarStore:
         origin = worst_origin(row.origin for row in found.values())
         return BarPanel(market, interval, origin, names, closed, *grid)
 
+    def last(
+        self,
+        *,
+        market: str,
+        interval: str,
+        symbols: Sequence[str] | None,
+        n: int,
+        as_of: datetime,
+        revisions: BarRevisions = "first",
+    ) -> BarPanel | None:
+        """Return the n grid steps that end with the newest bar known by `as_of`; see the port."""
+        if n < 1:
+            raise ValueError(f"expected from one bar on, received n = {n}")
+        known = self._known(market, interval, symbols, as_of, revisions)
+        if not known:
+            return None
+        newest = max(closed_at for _, closed_at in known)
+        start = newest - n * timedelta(seconds=INTERVAL_SECONDS[interval])
+        return self.read(
+            market=market,
+            interval=interval,
+            symbols=symbols,
+            start=start,
+            end=newest,
+            as_of=as_of,
+            revisions=revisions,
+        )
+
+    def _known(
+        self, market: str, interval: str, symbols: Sequence[str] | None, as_of: datetime, revisions: BarRevisions
+    ) -> dict[tuple[str, datetime], _Row]:
+        """Return of each bar the row that a reader sees."""
+        rows = self._series.get((market, interval), _Series()).rows
+        return {
+            (symbol, closed_at): row
+            for (symbol, closed_at, revision), row in sorted(rows.items(), key=lambda item: item[0][2])
+            if row.known_at <= as_of and (revision == 0 or revisions == "latest") and (not symbols or symbol in symbols)
+        }
+
     def range(self, *, market: str, interval: str) -> tuple[datetime, datetime] | None:
         """Return the first and the last stored closed_at of revision 0, or None when empty."""
         series = self._series.get((market, interval), _Series())
         closed = [closed_at for _, closed_at, revision in series.rows if revision == 0]
         return (min(closed), max(closed)) if closed else None
+
+    def markets(self, interval: str) -> tuple[str, ...]:
+        """Return the markets that have rows of an interval, sorted."""
+        return tuple(sorted(market for (market, of), series in self._series.items() if of == interval and series.rows))
+
+    def symbols(self, *, market: str, interval: str) -> tuple[str, ...]:
+        """Return the symbols stored, in any revision, sorted."""
+        return tuple(sorted({symbol for symbol, _, _ in self._series.get((market, interval), _Series()).rows}))
+
+    def version(self, *, market: str, interval: str) -> str:
+        """Return the SHA-256 that names the stored rows; see the port."""
+        rows = self._series.get((market, interval), _Series()).rows
+        if not rows:
+            return series_version(market, interval, [])
+        columns = ("symbol", "closed_at", "revision", "known_at", "origin", *VALUES)
+        table = pa.Table.from_pylist(
+            [
+                dict(zip(columns, (*key, row.known_at, row.origin.value, *row.values), strict=True))
+                for key, row in rows.items()
+            ],
+            ROW_SCHEMA,
+        )
+        division = Division(interval)
+        ordinals = division.ordinals(closed_micros(table))
+        names = [division.partition(int(ordinal)).name for ordinal in np.unique(ordinals)]
+        parts = [sort_rows(table.filter(pa.array(ordinals == ordinal))) for ordinal in np.unique(ordinals)]
+        return series_version(market, interval, list(zip(names, map(rows_sha256, parts), strict=True)))
 
 
 def _equal(left: _Row, right: _Row) -> bool:

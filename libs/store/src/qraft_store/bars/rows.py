@@ -1,8 +1,8 @@
-"""Stored bar rows as Arrow tables: from batches, their keys, what is new in them, and the panel they make."""
+"""Stored bar rows as Arrow tables: from batches, their columns and keys, and what is new in them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -10,11 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from qraft_contracts.origin import Origin, worst_origin
 from qraft_contracts.subjects import INTERVAL_SECONDS
 from qraft_contracts.times import format_instant
 from qraft_frames.bars import BarBatch
-from qraft_store.bars.port import BarPanel
 
 VALUES: Final = ("open", "high", "low", "close", "volume")
 _INSTANT = pa.timestamp("us", tz="UTC")
@@ -25,11 +23,10 @@ _FIELDS: Final[list[tuple[str, pa.DataType]]] = [
     ("revision", pa.int32()),
     ("origin", pa.string()),
 ]
-_ROW_KEY: Final = [name for name, _ in _FIELDS if name != "origin"]
 ROW_SCHEMA: Final = pa.schema(_FIELDS + [(name, pa.float64()) for name in VALUES])
-# 100 million cells are 4 GB of panel: ten years of 1-minute bars of 19 symbols. More is a wrong start instant.
-MAX_PANEL_CELLS: Final = 100_000_000
+REVISION_MAX: Final = 32_767  # 15 bits of the row key; svc_ingest stops at 16
 
+_NO_INSTANT: Final = np.iinfo(np.int64).max
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Int64Array = npt.NDArray[np.int64]
 
@@ -49,12 +46,34 @@ def closed_micros(table: pa.Table) -> Int64Array:
     return _micros_column(table, "closed_at")
 
 
+def known_micros(table: pa.Table) -> Int64Array:
+    """Return each row's known_at in microseconds since 1970."""
+    return _micros_column(table, "known_at")
+
+
+def is_first_revision(table: pa.Table) -> npt.NDArray[np.bool_]:
+    """Return which rows are of revision 0."""
+    return np.asarray(np.asarray(table["revision"]) == 0)
+
+
+def floats_of(table: pa.Table, name: str) -> npt.NDArray[np.float64]:
+    """Return one value column."""
+    return np.asarray(table[name].to_numpy(), dtype=np.float64)
+
+
+def encode_texts(column: Any) -> tuple[list[str], Int64Array]:
+    """Return a text column's distinct texts and each row's place among them; the columns of the lake hold no null."""
+    encoded = column.combine_chunks().dictionary_encode()
+    return [str(name) for name in encoded.dictionary.to_pylist()], np.asarray(encoded.indices).astype(np.int64)
+
+
 def table_of(batches: Sequence[BarBatch]) -> pa.Table:
     """
     Return the batches' rows in the order given, with ROW_SCHEMA.
 
     Raises:
-        ValueError: if a closed_at is no multiple of the interval, or revision 0 goes back in time.
+        ValueError: if a closed_at is no multiple of the interval or after its known_at, revision 0 goes back in time,
+            or a revision is none.
     """
     _check_order(batches)
     counts = [len(batch.symbols) for batch in batches]
@@ -92,6 +111,13 @@ def _check_order(batches: Sequence[BarBatch]) -> None:
             raise ValueError(
                 f"expected closed_at on the {batch.interval} grid, received {format_instant(batch.closed_at)}"
             )
+        if batch.known_at < batch.closed_at:
+            raise ValueError(
+                f"expected known_at from the end of the bar on, {format_instant(batch.closed_at)}, received "
+                f"{format_instant(batch.known_at)}: nobody knows a bar before it has ended"
+            )
+        if not 0 <= batch.revision <= REVISION_MAX:
+            raise ValueError(f"expected a revision from 0 to {REVISION_MAX}, received {batch.revision}")
         if batch.revision > 0:
             continue
         if last is not None and batch.closed_at < last:
@@ -122,7 +148,7 @@ def new_rows(candidates: pa.Table, stored: pa.Table | None) -> pa.Table:
     is_first = np.ones(len(key), dtype=bool)
     is_first[1:] = key[order][1:] != key[order][:-1]
     first_of_group = order[np.maximum.accumulate(np.where(is_first, np.arange(len(key)), 0))]
-    values = np.column_stack([_floats(both, name) for name in VALUES])
+    values = np.column_stack([floats_of(both, name) for name in VALUES])
     same = _equal(values[order], values[first_of_group]).all(axis=1)
     if not same.all():
         _raise_changed(both, int(order[np.flatnonzero(~same)[0]]))
@@ -139,102 +165,17 @@ def _raise_changed(table: pa.Table, row: int) -> None:
 
 
 def _keys(table: pa.Table) -> Int64Array:
-    """Return one integer a row, equal for equal (symbol, closed_at, revision) within one day."""
-    symbol = table["symbol"].combine_chunks().dictionary_encode()
-    codes = np.asarray(symbol.indices).astype(np.int64)
+    """Return one integer a row, equal for equal (symbol, closed_at, revision) within one partition."""
+    _, codes = encode_texts(table["symbol"])
     revision = np.asarray(table["revision"]).astype(np.int64)
-    assert revision.size == 0 or 0 <= revision.min() <= revision.max() < 1 << 15, "revisions fit 15 bits"
-    second_of_day = closed_micros(table) // 1_000_000 % 86_400
-    return ((codes << 32) | (second_of_day << 15) | revision).astype(np.int64)
+    assert revision.size == 0 or 0 <= revision.min() <= revision.max() <= REVISION_MAX, "revisions fit 15 bits"
+    closed_at = closed_micros(table)
+    second = (closed_at - closed_at.min(initial=_NO_INSTANT)) // 1_000_000  # a year has 25 bits of them
+    return np.asarray((codes << 40) | (second << 15) | revision, dtype=np.int64)
 
 
 def _equal(left: npt.NDArray[np.float64], right: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
     return np.asarray((left == right) | (np.isnan(left) & np.isnan(right)))
-
-
-def panel_of(
-    read: Callable[[Sequence[str]], Iterable[pa.Table]],
-    *,
-    market: str,
-    interval: str,
-    symbols: Sequence[str] | None,
-    start: datetime,
-    end: datetime,
-    as_of: datetime,
-) -> BarPanel | None:
-    """
-    Return rows of revision 0 known by `as_of` on the full grid of (start, end]; a row that stands twice counts once.
-
-    read: gives the tables of the range one by one with the columns asked for; it is called once for the names, unless
-    they are given, and once for the rows, so that the panel and one table are all that is in memory at a time.
-
-    Raises:
-        ValueError: if the grid would hold more than MAX_PANEL_CELLS.
-    """
-    step = INTERVAL_SECONDS[interval] * 1_000_000
-    first = (micros(start) // step + 1) * step
-    n_bars = max(0, micros(end) // step - first // step + 1)
-    columns = tuple(symbols) if symbols else _names(read(_ROW_KEY), first, micros(end), micros(as_of))
-    if n_bars * len(columns) > MAX_PANEL_CELLS:
-        raise ValueError(f"expected at most {MAX_PANEL_CELLS} cells, asked for {n_bars} bars × {len(columns)}")
-    if not columns:
-        return None
-    grids = {name: np.full((n_bars, len(columns)), np.nan) for name in VALUES}
-    position = {name: i for i, name in enumerate(columns)}
-    origins: set[str] = set()
-    for table in read(ROW_SCHEMA.names):
-        part = _wanted(table, first, micros(end), micros(as_of))
-        if part.num_rows:
-            _place(part, grids, position, first=first, step=step, origins=origins)
-    if not origins:
-        return None
-    closed_at = (first + np.arange(n_bars, dtype=np.int64) * step).astype("datetime64[us]")
-    origin = worst_origin(Origin(name) for name in origins)
-    return BarPanel(market, interval, origin, columns, closed_at, **grids)
-
-
-def _names(tables: Iterable[pa.Table], first: int, end: int, as_of: int) -> tuple[str, ...]:
-    """Return the symbols that have a wanted row, sorted."""
-    return tuple(
-        sorted({name for table in tables for name in _texts(_wanted(table, first, end, as_of)["symbol"].unique())})
-    )
-
-
-def _wanted(table: pa.Table, first: int, end: int, as_of: int) -> pa.Table:
-    closed_at = closed_micros(table)
-    mask = (closed_at >= first) & (closed_at <= end) & (_micros_column(table, "known_at") <= as_of)
-    mask &= np.asarray(table["revision"]) == 0
-    return table if mask.all() else table.filter(pa.array(mask))
-
-
-def _place(
-    part: pa.Table,
-    grids: dict[str, npt.NDArray[np.float64]],
-    position: dict[str, int],
-    *,
-    first: int,
-    step: int,
-    origins: set[str],
-) -> None:
-    """Write one day's rows into the grids and add the origins of the rows that were used."""
-    encoded = part["symbol"].combine_chunks().dictionary_encode()
-    column_of = np.array([position.get(name, -1) for name in _texts(encoded.dictionary)])
-    column = column_of[np.asarray(encoded.indices)]
-    used = column >= 0
-    row = ((closed_micros(part) - first) // step)[used]
-    for name, grid in grids.items():
-        grid[row, column[used]] = _floats(part, name)[used]
-    origin = part["origin"] if used.all() else part["origin"].filter(pa.array(used))
-    origins.update(_texts(origin.unique()))
-
-
-def _texts(column: Any) -> list[str]:
-    """Return a column's texts; the columns of the lake hold no null."""
-    return [str(value) for value in column.to_pylist()]
-
-
-def _floats(table: pa.Table, name: str) -> npt.NDArray[np.float64]:
-    return np.asarray(table[name].to_numpy(), dtype=np.float64)
 
 
 def _micros_column(table: pa.Table, name: str) -> Int64Array:

@@ -1,0 +1,188 @@
+"""
+The TableStore on the local disk: `tables/<kind>/<market>/<partition>/<hash>.parquet` beside a manifest.
+
+One process writes a table, any number read it at the same time without a lock: a read that meets a file which has been
+merged away meanwhile starts again from the newer manifest.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Final, TypeVar
+
+import pyarrow as pa
+
+from qraft_contracts.outcomes import Malformed
+from qraft_store.tables.content import content_hash, version_of
+from qraft_store.tables.manifest import MANIFEST, Manifest, load_manifest
+from qraft_store.tables.port import Appended, Revisions
+from qraft_store.tables.quarantine import read_quarantine
+from qraft_store.tables.scan import Query, last_rows, partition_rows, scan
+from qraft_store.tables.schema import check_market, instant_of, kind_of, micros, wanted_columns
+from qraft_store.tables.writer import TableWriter
+
+# A writer merges a partition's parts at most once an append; a reader that loses this often races something else.
+_READ_ATTEMPTS: Final = 5
+# Before every instant that a row may name.
+_BEGINNING: Final = -(1 << 62)
+# Content hashes of partitions in several parts; more are of parts merged long ago.
+_CONTENTS_MAX: Final = 10_000
+Result = TypeVar("Result")
+
+
+class ParquetTables:
+    """Tables under a root folder. The first append to a table locks it until `close`."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._writers: dict[tuple[str, str], TableWriter] = {}
+        self._opening = threading.Lock()
+        # Of a folder the manifest last read and the file it was read from; replaced files have another inode.
+        self._manifests: dict[Path, tuple[tuple[int, int, int], Manifest]] = {}
+        self._contents: dict[tuple[str, ...], str] = {}
+
+    def append(self, kind: str, *, market: str, rows: pa.Table) -> Appended:
+        """
+        Store rows, all of a call or none; see the port.
+
+        Raises:
+            ValueError: as the port says.
+            Transient: if another process writes the table, or the disk is full.
+            Malformed: if a file that holds earlier revisions is damaged.
+        """
+        return self._writer(kind, market).append(rows)
+
+    def read(
+        self,
+        kind: str,
+        *,
+        market: str,
+        symbols: Sequence[str] | None,
+        start: datetime,
+        end: datetime,
+        as_of: datetime | None = None,
+        columns: Sequence[str] | None = None,
+        revisions: Revisions = "latest",
+    ) -> pa.Table:
+        """
+        Return the rows with start < event_at <= end and known_at <= as_of; see the port.
+
+        Raises:
+            Malformed: if a file of the range is damaged.
+        """
+        query = Query(
+            kind=kind_of(kind),
+            symbols=None if symbols is None else tuple(symbols),
+            first=micros(start) + 1,
+            last=micros(end),
+            known=micros(end if as_of is None else as_of),
+            columns=tuple(wanted_columns(kind, columns)),
+            revisions=revisions,
+        )
+        return self._on_disk(kind, market, lambda folder, manifest: scan(folder, manifest, query))
+
+    def last(self, kind: str, *, market: str, symbols: Sequence[str] | None, n: int, as_of: datetime) -> pa.Table:
+        """Return of each symbol the n newest rows; reads from the end, as few row groups as that takes."""
+        query = Query(
+            kind=kind_of(kind),
+            symbols=None if symbols is None else tuple(symbols),
+            first=_BEGINNING,
+            last=micros(as_of),
+            known=micros(as_of),
+            columns=tuple(wanted_columns(kind, None)),
+            revisions="latest",
+        )
+        return self._on_disk(kind, market, lambda folder, manifest: last_rows(folder, manifest, query, n))
+
+    def markets(self, kind: str) -> tuple[str, ...]:
+        """Return the markets that have rows of a kind, sorted."""
+        kind_of(kind)
+        folders = sorted((self._root / "tables" / kind).glob(f"*/{MANIFEST}"))
+        return tuple(path.parent.name for path in folders if self._manifest(kind, path.parent.name).partitions)
+
+    def symbols(self, kind: str, *, market: str) -> tuple[str, ...]:
+        """Return the symbols stored, sorted."""
+        return tuple(sorted(self._manifest(kind, market).symbols))
+
+    def range(self, kind: str, *, market: str) -> tuple[datetime, datetime] | None:
+        """Return the first and the last stored event_at, or None when empty."""
+        partitions = self._manifest(kind, market).partitions
+        if not partitions:
+            return None
+        first = min(part.first for part in partitions[min(partitions)])
+        last = max(part.last for part in partitions[max(partitions)])
+        return instant_of(first), instant_of(last)
+
+    def version(self, kind: str, *, market: str) -> str:
+        """Return the SHA-256 over the partitions' content; a partition in several parts is read once for it."""
+        return self._on_disk(kind, market, lambda folder, manifest: self._version(folder, manifest))
+
+    def quarantine(self, kind: str, *, market: str) -> pa.Table:
+        """Return the quarantined rows, as received, with their `reason`; a row refused twice for one reason once."""
+        return read_quarantine(self._folder(kind, market), kind=kind)
+
+    def close(self) -> None:
+        """Merge what is left in parts and give every table that this process wrote to other writers."""
+        while self._writers:
+            writer = self._writers.popitem()[1]
+            try:
+                writer.compact()
+            finally:
+                writer.close()
+
+    def _folder(self, kind: str, market: str) -> Path:
+        return self._root / "tables" / kind_of(kind).name / check_market(market)
+
+    def _writer(self, kind: str, market: str) -> TableWriter:
+        folder = self._folder(kind, market)
+        with self._opening:
+            if (kind, market) not in self._writers:
+                self._writers[kind, market] = TableWriter(folder, kind=kind, market=market)
+            return self._writers[kind, market]
+
+    def _manifest(self, kind: str, market: str) -> Manifest:
+        folder = self._folder(kind, market)
+        try:
+            status = (folder / MANIFEST).stat()
+        except FileNotFoundError:
+            return Manifest(kind, market)
+        identity = (status.st_ino, status.st_mtime_ns, status.st_size)
+        kept = self._manifests.get(folder)
+        if kept is None or kept[0] != identity:
+            kept = self._manifests[folder] = (identity, load_manifest(folder) or Manifest(kind, market))
+        return kept[1]
+
+    def _on_disk(self, kind: str, market: str, read: Callable[[Path, Manifest], Result]) -> Result:
+        """Return what `read` makes of the table; again if files it names have been merged away meanwhile."""
+        folder = self._folder(kind, market)
+        missing: FileNotFoundError | None = None
+        for _ in range(_READ_ATTEMPTS):
+            manifest = self._manifest(kind, market)
+            try:
+                return read(folder, manifest)
+            except FileNotFoundError as error:
+                missing = error
+                if self._manifest(kind, market) is manifest:
+                    break
+        raise Malformed(
+            "damaged_lake_file",
+            f"expected the files that {folder / MANIFEST} names: {missing}; restore it, or move {folder} away and "
+            f"load it again",
+        ) from missing
+
+    def _version(self, folder: Path, manifest: Manifest) -> str:
+        contents = []
+        for name, parts in manifest.partitions.items():
+            files = tuple(part.file for part in parts)
+            if len(parts) == 1:
+                contents.append((name, parts[0].content))
+                continue
+            if files not in self._contents:
+                if len(self._contents) >= _CONTENTS_MAX:
+                    self._contents.clear()
+                self._contents[files] = content_hash(partition_rows(folder, parts, kind=kind_of(manifest.kind)))
+            contents.append((name, self._contents[files]))
+        return version_of(manifest.kind, manifest.market, contents)

@@ -1,0 +1,133 @@
+"""
+The manifest of a table in the lake: which files hold its rows, and what a reader may know of them without opening them.
+
+Replacing it is what commits a write: files it does not name are leftovers of a killed writer, files that it names and
+that are missing, shorter or unreadable are damage.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import msgspec
+
+from qraft_contracts.outcomes import Malformed, Transient
+
+MANIFEST: Final = "manifest.json"
+_FORMAT: Final = 1
+
+
+class Part(msgspec.Struct, frozen=True):
+    """
+    One Parquet file of a partition, in so many row groups. Instants are microseconds since 1970, bounds inclusive.
+
+    symbols: hexadecimal, bit i set if the manifest's symbol i is in the file. content: SHA-256 of the rows.
+    """
+
+    file: str
+    n_rows: int
+    n_groups: int
+    n_bytes: int
+    first: int
+    last: int
+    known_first: int
+    known_last: int
+    revision_max: int
+    symbols: str
+    content: str
+
+
+class Manifest(msgspec.Struct):
+    """All partitions of a table, each with its parts, oldest part first; symbols in the order in which they came."""
+
+    kind: str
+    market: str
+    format: int = _FORMAT
+    symbols: list[str] = []
+    partitions: dict[str, list[Part]] = {}
+
+    def bits(self, symbols: Iterable[str]) -> int:
+        """Return the bit set of those of the symbols that the table holds."""
+        place = {symbol: i for i, symbol in enumerate(self.symbols)}
+        return sum(1 << place[symbol] for symbol in set(symbols) if symbol in place)
+
+    def add_symbols(self, symbols: Iterable[str]) -> None:
+        """Give new symbols a place."""
+        known = set(self.symbols)
+        self.symbols.extend(sorted(set(symbols) - known))
+
+
+def load_manifest(folder: Path) -> Manifest | None:
+    """
+    Return the manifest of a table's folder, None where there is no table.
+
+    Raises:
+        Malformed: if it is damaged, or written by a newer release.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+    except FileNotFoundError:
+        return None
+    except msgspec.MsgspecError as error:
+        raise Malformed(
+            "damaged_lake_file",
+            f"expected the manifest of a table in {path}: {error}; move {folder} away and load it again",
+        ) from error
+    if manifest.format != _FORMAT:
+        raise Malformed("damaged_lake_file", f"expected format {_FORMAT} in {path}, received {manifest.format}")
+    return manifest
+
+
+def save_manifest(folder: Path, manifest: Manifest) -> None:
+    """
+    Replace the manifest: from here on the rows of its parts are stored.
+
+    Raises:
+        Transient: if the disk is full; the manifest is as it was before.
+    """
+    data = msgspec.json.encode(manifest)
+    write_whole(folder / MANIFEST, lambda file: file.write(data))
+
+
+def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> int:
+    """
+    Put a file in place, whole or not at all, on disk when this returns. Returns its size.
+
+    Raises:
+        Transient: if it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+            size = file.tell()
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
+        raise Transient("lake_write_failed", f"could not write {path}: {error}; is the disk full?") from error
+    return size
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def overlaps(parts: Sequence[Part]) -> bool:
+    """Return whether two of the parts share an instant, so that their rows have to be sorted together."""
+    by_time = sorted(parts, key=lambda part: part.first)
+    return any(right.first <= left.last for left, right in pairwise(by_time))
