@@ -1,14 +1,17 @@
 """
 What a model learns to foretell: forward returns, net of costs, and the volatility on the way there.
 
-Labels look ahead by design: row t uses closes t..t+horizon_bars and nothing later, so whoever trains on them must
-purge (qraft_quant.splits). A close that is not finite and positive counts as missing.
+Labels look ahead by design, and this is the one module that does: row t uses closes t..t+horizon_bars and nothing
+later, which qraft_quant.proof shows of each label in the row in which it is complete. Whoever trains on them must purge
+(qraft_quant.splits). A close that is not finite and positive counts as missing.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+
+from qraft_quant.align import lag
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -43,10 +46,7 @@ def trailing_returns(close: FloatArray, horizon_bars: int) -> FloatArray:
     Shapes, unit, NaN rule and errors are those of forward_returns, with the NaN rows at the beginning.
     """
     known = _known(close, horizon_bars)
-    returns = np.full(close.shape, np.nan)
-    if horizon_bars < close.shape[0]:
-        returns[horizon_bars:] = known[horizon_bars:] / known[:-horizon_bars] - 1.0
-    return returns
+    return known / lag(known, horizon_bars) - 1.0
 
 
 def net_labels(close: FloatArray, horizon_bars: int, *, cost: float) -> FloatArray:

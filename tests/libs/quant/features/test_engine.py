@@ -1,38 +1,38 @@
-"""Missing and impossible bars, the contract, and the edges of the engine."""
+"""Missing and impossible bars, absent inputs, the calendar, and the edges of the engine."""
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
+from tests.libs.quant.features.market import FIRST_INDEX, rows, sha256, walk
 
-from qraft_quant.features import (
-    FEATURE_NAMES,
-    FEATURES,
-    WARM_UP_BARS,
-    OnlineFeatures,
-    catalog,
-    compute_history,
-    feature_signature,
-    kernel,
-)
-from qraft_quant.features.layout import ANCHOR_BARS, FIRST_RANK, Factor, LongSum, ShortSum, sum_table
+from qraft_quant.features import CORE, FULL, STATE_INPUTS, FeatureSet, FeatureSpec, OnlineFeatures, compute_history
 from qraft_quant.features.logarithm import log
+from qraft_quant.features.machine import machine, sources_digest
+from qraft_quant.features.waves import Waves
 
-FIRST_INDEX = 4_000
-N_BARS = 3 * WARM_UP_BARS
+WARM_UP_BARS = FULL.warm_up_bars
+N_BARS = 2 * WARM_UP_BARS + 400
 GAP = WARM_UP_BARS + 100  # row
+ACROSS = np.array(["cross_" in feature.formula for feature in FULL.features])
+READS_ALL = [  # features that read every bar of their window, so a hole anywhere in it hides them
+    f for f, feature in enumerate(FULL.features)
+    if not {"delta", "lag"} & set(feature.formula.replace("(", " ").split())
+    and not feature.inputs & set(STATE_INPUTS) and not ACROSS[f] and feature.family != "calendar"
+    and feature.formula != "r"
+]  # fmt: skip
 
 
-def bars_with(*, n_bars=N_BARS, n_symbols=2, seed=4):
-    rng = np.random.default_rng(seed)
-    close = 50 * np.exp(np.cumsum(rng.normal(0, 1e-3, (n_bars, n_symbols)), axis=0))
-    open_ = np.vstack([close[:1], close[:-1]])
-    high, low = np.maximum(open_, close) * 1.001, np.minimum(open_, close) * 0.999
-    return [open_, high, low, close, rng.lognormal(0, 1, close.shape)]
+@pytest.fixture(scope="module")
+def whole():
+    bars = walk(n_bars=N_BARS, n_symbols=2)
+    return bars, compute_history(bars, FIRST_INDEX, features=FULL)
 
 
-def _impossible(bars, row, how):
-    o, h, l, c, v = (values[row, 0] for values in bars)  # noqa: E741
+def _impossible(bars, how):
+    o, h, l, c, v = (bars[name][GAP, 0] for name in ("open", "high", "low", "close", "volume"))  # noqa: E741
     return {
         "nan close": (o, h, l, np.nan, v),
         "nan volume": (o, h, l, c, np.nan),
@@ -53,127 +53,196 @@ def _impossible(bars, row, how):
         "negative volume", "overflow",
     ],
 )  # fmt: skip
-def test_a_row_that_is_no_bar_hides_its_windows_and_no_more(how):
-    bars = bars_with()
-    whole = compute_history(*bars, FIRST_INDEX)
-    for values, odd in zip(bars, _impossible(bars, GAP, how), strict=True):
-        values[GAP, 0] = odd
+def test_a_row_that_is_no_bar_hides_its_windows_and_no_more(whole, how):
+    bars, expected = whole
+    dirty = {name: values.copy() for name, values in bars.items()}
+    for name, odd in zip(bars, _impossible(bars, how), strict=True):
+        dirty[name][GAP, 0] = odd
 
-    values = compute_history(*bars, FIRST_INDEX)
+    values = compute_history(dirty, FIRST_INDEX, features=FULL)
 
-    for f, feature in enumerate(FEATURES):
-        hidden = np.isnan(values[WARM_UP_BARS:, 0, f])
-        expected = np.zeros(hidden.shape, dtype=bool)
-        expected[GAP - WARM_UP_BARS : GAP - WARM_UP_BARS + feature.window] = True
-        np.testing.assert_array_equal(hidden, expected, err_msg=feature.name)
-    np.testing.assert_array_equal(values[WARM_UP_BARS:, 1, :FIRST_RANK], whole[WARM_UP_BARS:, 1, :FIRST_RANK])
-
-
-def test_after_a_gap_the_values_are_those_of_a_history_without_one():
-    bars = bars_with()
-    whole = compute_history(*bars, FIRST_INDEX)
-    for values in bars:
-        values[GAP : GAP + 3, 0] = np.nan
-
-    values = compute_history(*bars, FIRST_INDEX)
-
-    # Anchored after the gap has left the longest window, even the last bit is the same again.
-    settled = GAP + 3 + WARM_UP_BARS
-    np.testing.assert_array_equal(values[settled:], whole[settled:])
-    recovered = ~np.isnan(values)
-    recovered[:, :, FIRST_RANK:] = False  # the neighbour's rank does change while this symbol has none
-    assert recovered[GAP + 60, 0].sum() > 10
-    np.testing.assert_allclose(values[recovered], whole[recovered], rtol=1e-5, atol=1e-6)
+    assert np.isnan(values[GAP, 0]).all()
+    for f in READS_ALL:
+        hidden = np.flatnonzero(np.isnan(values[WARM_UP_BARS:, 0, f])) + WARM_UP_BARS
+        np.testing.assert_array_equal(hidden, np.arange(GAP, GAP + FULL.features[f].window))
+    # Once the row has left every window, and for the other symbol all along, nothing is left of it.
+    later = GAP + FULL.warm_up_bars + 1
+    assert len(READS_ALL) > 80
+    assert sha256(values[later:]) == sha256(expected[later:])
+    assert sha256(values[:, 1][:, ~ACROSS]) == sha256(expected[:, 1][:, ~ACROSS])
 
 
-def test_huge_values_leave_no_trace_once_they_are_gone():
-    bars = bars_with()
-    whole = compute_history(*bars, FIRST_INDEX)
-    for values in bars[:4]:
-        values[GAP, 0] *= 1e6
-    bars[4][GAP, 0] = 1e15
+def test_no_feature_of_a_bar_is_missing_after_the_warm_up_though_no_state_input_is_there(whole):
+    _, values = whole
 
-    values = compute_history(*bars, FIRST_INDEX)
-
-    settled = GAP + 1 + WARM_UP_BARS
-    np.testing.assert_array_equal(values[settled:, :, :FIRST_RANK], whole[settled:, :, :FIRST_RANK])
+    assert np.isfinite(values[WARM_UP_BARS:]).all()
+    by_name = {name: values[WARM_UP_BARS:, :, f] for f, name in enumerate(FULL.names)}
+    assert (by_name["funding_missing"] == 1.0).all() and (by_name["funding_z_2016"] == 0.0).all()
 
 
-def test_online_says_which_rows_were_bars():
-    bars = bars_with(n_bars=60)
-    online = OnlineFeatures(2)
-    online.warm_up(*bars, FIRST_INDEX)
-    row = [values[-1].copy() for values in bars]
-    row[1][1] = row[2][1] / 2  # high below low
+def test_a_state_input_that_is_there_is_used_and_its_holes_are_filled_and_flagged():
+    bars = walk(n_bars=600, n_symbols=2, with_state=True)
+    bars["funding_rate"][500:510] = np.nan
+    bars["funding_rate"][520] = np.inf
+    features = FeatureSet("s", tuple(f for f in FULL.features if f.name in (
+        "funding_rate", "funding_missing", "funding_change_96")))  # fmt: skip
 
-    online.step(*row, index=FIRST_INDEX + 60)
+    values = compute_history(bars, FIRST_INDEX, features=features)
 
-    assert online.is_valid.tolist() == [True, False]
+    holes = np.isin(np.arange(600), [*range(500, 510), 520])
+    assert features.names == ("funding_rate", "funding_change_96", "funding_missing")
+    np.testing.assert_array_equal(values[holes][..., 0], 0.0)
+    np.testing.assert_array_equal(values[~holes][..., 0], bars["funding_rate"][~holes].astype(np.float32))
+    np.testing.assert_array_equal(values[:, 0, 2], holes)
+    assert np.isnan(values[:96, :, 1]).all()  # what is filled is still hidden until its window has been seen
+    np.testing.assert_array_equal(values[606 - 10 :, :, 1], 0.0)
 
 
-def test_a_bar_out_of_turn_is_refused():
-    bars = bars_with(n_bars=10)
-    online = OnlineFeatures(2)
-    row = [values[0] for values in bars]
+def test_a_filled_value_never_changes_with_more_history():
+    bars = walk(n_bars=400, n_symbols=2, with_state=True)
+    features = FeatureSet("s", (FeatureSpec("f", "t", "fill(zscore(funding_rate, 100), 0)"),))
 
-    with pytest.raises(ValueError, match="warm-up first"):
-        online.step(*row, index=FIRST_INDEX)
-    online.warm_up(*bars, FIRST_INDEX)
-    for index in (FIRST_INDEX + 9, FIRST_INDEX + 11):
-        with pytest.raises(ValueError, match="expected grid index 4010"):
-            online.step(*row, index=index)
+    long = compute_history(bars, FIRST_INDEX, features=features)
+    short = compute_history(rows(bars, 150), FIRST_INDEX + 150, features=features)
+
+    assert np.isnan(short[:99]).all()
+    assert sha256(short[99:]) == sha256(long[249:])
+
+
+def test_too_large_a_value_is_missing_and_never_infinite():
+    bars = walk(n_bars=50)
+    features = FeatureSet("s", (FeatureSpec("f", "t", "close * 1e30 * 1e30"), FeatureSpec("g", "t", "1 / close")))
+
+    values = compute_history(bars, FIRST_INDEX, features=features)
+
+    assert np.isnan(values[..., 0]).all() and np.isfinite(values[..., 1]).all()
+
+
+def test_a_feature_in_a_line_is_computed_with_the_others():
+    bars = walk(n_bars=300)
+    features = FeatureSet("mine", (*CORE.features, FeatureSpec("mine", "own", "log(close) - mean(log(close), 60)")))
+
+    values = compute_history(bars, FIRST_INDEX, features=features)
+
+    x = np.log(bars["close"])
+    np.testing.assert_allclose(values[-1, :, -1], x[-1] - x[-60:].mean(axis=0), rtol=1e-6)
+    assert sha256(values[..., :44]) == sha256(compute_history(bars, FIRST_INDEX, features=CORE))
+
+
+def test_the_clock_of_other_grids_is_right():
+    features = FeatureSet("s", (FeatureSpec("a", "t", "hour_cos()"), FeatureSpec("b", "t", "week_sin()")))
+    for interval, seconds in (("1m", 60), ("1h", 3_600), ("8h", 28_800), ("1d", 86_400)):
+        bars = walk(n_bars=50, n_symbols=1)
+
+        values = compute_history(bars, 12_345, features=features, interval=interval)
+
+        at = (12_345 + np.arange(50)) * seconds
+        np.testing.assert_allclose(values[:, 0, 0], np.cos(2 * np.pi * at / 86_400), atol=1e-6)
+        np.testing.assert_allclose(values[:, 0, 1], np.sin(2 * np.pi * (at / 604_800 + 3 / 7)), atol=1e-6)
+
+
+def test_waves_are_right_to_the_last_place_and_exact_at_quarters():
+    waves = Waves()
+    start, step, n = waves.add(period_s=604_800, interval_s=300, is_cosine=False, offset_s=0)
+    table = waves.table()[start : start + n]
+
+    assert (step, n) == (1, 2016)
+    np.testing.assert_allclose(table, np.sin(2 * np.pi * np.arange(n) / n), atol=5e-16)
+    assert table[[0, n // 4, n // 2, 3 * n // 4]].tolist() == [0.0, 1.0, 0.0, -1.0]
+
+
+def test_an_interval_that_is_none_is_refused():
+    with pytest.raises(ValueError, match="expected an interval such as"):
+        OnlineFeatures(1, features=CORE, interval="5x")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda bars: bars.pop("volume"), r"absent: \['volume'\]"),
+        (lambda bars: bars.update(mood=bars["close"]), r"unknown: \['mood'\]"),
+        (lambda bars: bars.update(volume=bars["volume"][:-1]), "one shape"),
+        (lambda bars: bars.update(basis_frac=bars["close"][:, :1]), "one shape"),
+    ],
+)
+def test_inputs_that_do_not_fit_are_refused(change, message):
+    bars = walk(n_bars=10)
+    change(bars)
+
+    with pytest.raises(ValueError, match=message):
+        compute_history(bars, FIRST_INDEX, features=CORE)
 
 
 def test_empty_and_single_row_histories_have_the_right_shape():
-    for n_bars in (0, 1):
-        empty = [np.empty((n_bars, 3)) for _ in range(5)]
+    for shape in ((0, 3), (1, 3), (4, 0)):
+        bars = dict.fromkeys(("open", "high", "low", "close", "volume"), np.ones(shape))
 
-        assert compute_history(*empty, 0).shape == (n_bars, 3, len(FEATURE_NAMES))
+        assert compute_history(bars, 0, features=CORE).shape == (*shape, 44)
 
 
 def test_inputs_of_other_layouts_give_the_same_values():
-    bars = bars_with(n_bars=700)
+    bars = walk(n_bars=700)
 
-    expected = compute_history(*bars, FIRST_INDEX)
-    received = compute_history(*(np.asfortranarray(values) for values in bars), FIRST_INDEX)
+    expected = compute_history(bars, FIRST_INDEX, features=CORE)
+    received = compute_history({k: np.asfortranarray(v) for k, v in bars.items()}, FIRST_INDEX, features=CORE)
 
-    np.testing.assert_array_equal(received, expected)
-
-
-def test_the_catalogue_and_the_layout_name_the_same_factors():
-    assert tuple(factor.name.lower() for factor in Factor) == FEATURE_NAMES
-    assert len(set(FEATURE_NAMES)) == len(FEATURE_NAMES) == 44
-    assert max(feature.window for feature in FEATURES) - 1 + ANCHOR_BARS == WARM_UP_BARS == 2304
-    assert {feature.family for feature in FEATURES} == {
-        "trend", "momentum", "volatility", "volume", "position", "candle", "rank",
-    }  # fmt: skip
+    assert sha256(received) == sha256(expected)
 
 
-def test_no_two_sums_are_anchored_at_the_same_bar():
-    phases = [int(row[2]) for sums in (LongSum, ShortSum) for row in sum_table(sums)]
+def test_hand_checked_numbers():
+    # Closes 100 … 100, then 110 and 99: one bar up by a tenth, one down by a tenth.
+    close = np.full((1200, 1), 100.0)
+    close[-2], close[-1] = 110.0, 99.0
+    open_ = np.concatenate([close[:1], close[:-1]])
+    volume = np.full(close.shape, 2.0)
+    volume[-1] = 6.0
+    bars = {"open": open_, "high": np.maximum(open_, close), "low": np.minimum(open_, close), "close": close}
 
-    assert len(set(phases)) == len(phases)
-    assert all(0 <= phase < ANCHOR_BARS for phase in phases)
+    values = compute_history(bars | {"volume": volume}, FIRST_INDEX, features=CORE)
+    row = dict(zip(CORE.names, values[-1, 0], strict=True))
+
+    up, down = math.log(1.1), math.log(0.9)
+    assert row["return_1"] == pytest.approx(-0.105360516)
+    assert row["return_3"] == pytest.approx(-0.010050336)  # ln 0.99
+    assert row["rsi_14"] == pytest.approx((up + down) / (up - down), rel=1e-6)
+    assert row["sma_gap_12"] == pytest.approx(math.log(0.99) - math.log(110 * 99 / 100**2) / 12, rel=1e-5)
+    assert row["volatility_12"] == pytest.approx(math.sqrt((up**2 + down**2) / 12 - ((up + down) / 12) ** 2), rel=1e-6)
+    assert row["signed_volume_48"] == pytest.approx((2 - 6) / (47 * 2 + 6))
+    assert row["money_flow_48"] == pytest.approx((2 - 6) / (47 * 2 + 6))
+    assert row["range_position_48"] == pytest.approx(-0.5)
+    assert row["drawdown_288"] == pytest.approx(math.log(0.9))
+    assert row["candle_body"] == pytest.approx(-1.0)
+    assert row["close_location"] == pytest.approx(-1.0)
+    assert row["range_ratio_48"] == pytest.approx(-down / ((up - down) / 48), rel=1e-6)
+    assert row["atr_14"] == pytest.approx((up - down) / 14, rel=1e-6)
+    assert row["rank_return_12"] == 0.5
 
 
-def test_the_signature_names_the_set_and_the_interval(monkeypatch):
-    signature = feature_signature("5m")
+def test_core_of_a_market_that_never_moves_is_zero():
+    price = np.full((WARM_UP_BARS + 10, 2), 3.7)
+    bars = dict.fromkeys(("open", "high", "low", "close"), price) | {"volume": np.zeros(price.shape)}
 
-    assert len(signature) == 64
-    assert feature_signature("1h") != signature
-    monkeypatch.setattr(catalog, "FEATURES", FEATURES[::-1])
-    assert feature_signature.__wrapped__("5m") != signature
+    values = compute_history(bars, FIRST_INDEX, features=CORE)[-1]
+
+    expected = [0.5 if name.startswith("rank_") else 0.0 for name in CORE.names]
+    np.testing.assert_array_equal(values, np.tile(np.float32(expected), (2, 1)))
 
 
-def test_the_signature_of_today():
-    # Changes whenever a name, an order, a formula, a window or a version does: models of before are refused then.
-    assert feature_signature("5m") == "4bfcc137f8d89158c83d8585c48aa462d4a5f7ee8101aeae5bbcbedcbc5427e1"
+def test_prices_scale_away():
+    bars = walk(n_bars=WARM_UP_BARS + 40)
+    scaled = {name: values * (1 / 1024.0 if name == "volume" else 1024.0) for name, values in bars.items()}
+    # Fixed-width weights of a fractional difference do not add up to 0: a part of the level stays.
+    kept = [f for f, feature in enumerate(FULL.features) if "frac_diff(log(close)" not in feature.formula]
+
+    values, other = (compute_history(b, FIRST_INDEX, features=FULL)[-1][:, kept] for b in (bars, scaled))
+
+    np.testing.assert_allclose(values, other, rtol=2e-5, atol=1e-6)
 
 
 def test_the_kernel_cache_key_holds_the_sources():
-    closure = kernel.advance_kernel().py_func.__closure__
+    closure = machine().py_func.__closure__
 
-    assert kernel.sources_digest() in [cell.cell_contents for cell in closure]
+    assert sources_digest() in [cell.cell_contents for cell in closure]
 
 
 def test_log_is_right_to_the_last_place():

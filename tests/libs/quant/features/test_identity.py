@@ -2,163 +2,230 @@
 
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path
+import os
+import subprocess
+import sys
 
 import numpy as np
-import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.libs.quant.features.market import FIRST_INDEX, columns, real_panel, rows, sha256, walk
 
-from qraft_quant.features import FEATURE_NAMES, WARM_UP_BARS, OnlineFeatures, compute_history
-from qraft_quant.features.layout import FIRST_RANK
-from qraft_quant.proof import prove_no_look_ahead, prove_start_independence
+from qraft_quant.features import (
+    BAR_INPUTS,
+    CORE,
+    FULL,
+    FeatureSet,
+    OnlineFeatures,
+    SnapshotError,
+    compute_history,
+    history,
+)
 
-INTERVAL_S = 300
-VALUES = ("open", "high", "low", "close", "volume")
-
-
-def sha256(values):
-    return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()
-
-
-def _panel(folder: Path, *, first: int, n_bars: int):
-    """Return real bars on the full grid, NaN where one is missing, and the grid index of row 0."""
-    frames = [
-        pl.read_parquet(path).with_columns(pl.lit(path.stem).alias("symbol")).unique(("symbol", "open_time"))
-        for path in sorted(folder.glob("*.parquet"))
-    ]
-    rows = pl.concat(frames).with_columns((pl.col("open_time").dt.epoch("s") // INTERVAL_S + 1).alias("index"))
-    first_index = int(rows["index"].min()) + first
-    symbols = sorted(rows["symbol"].unique())
-    panel = np.full((len(VALUES), n_bars, len(symbols)), np.nan)
-    rows = rows.filter(pl.col("index").is_between(first_index, first_index + n_bars - 1))
-    columns = [symbols.index(symbol) for symbol in rows["symbol"]]
-    for k, name in enumerate(VALUES):
-        panel[k, rows["index"].to_numpy() - first_index, columns] = rows[name].to_numpy()
-    return list(panel), first_index
+WARM_UP_BARS = FULL.warm_up_bars
+ACROSS = np.array(["cross_" in feature.formula for feature in FULL.features])
 
 
 @pytest.fixture(scope="module", params=[("perp_5m_2025", 0), ("spot_5m_2021", 4_000)], ids=["perp 2025", "spot 2021"])
 def real(request, qraft_data):
-    """Real bars of several symbols; those of 2021 hold two outages and bars without volume."""
+    """Real bars of several symbols; those of 2021 hold two outages and bars without volume. And their features."""
     folder, first = request.param
-    return _panel(qraft_data / "bars" / folder, first=first, n_bars=3 * WARM_UP_BARS)
+    bars, first_index = real_panel(qraft_data / "bars" / folder, first=first, n_bars=3 * WARM_UP_BARS)
+    return bars, first_index, compute_history(bars, first_index, features=FULL)
 
 
-def _online(bars, first_index, *, start, warm_up_bars):
-    n_symbols = bars[0].shape[1]
-    online = OnlineFeatures(n_symbols)
-    online.warm_up(*(values[start - warm_up_bars : start] for values in bars), first_index + start - warm_up_bars)
-    steps = range(start, len(bars[0]))
-    return np.stack([online.step(*(values[i] for values in bars), index=first_index + i) for i in steps])
+def _online(bars, first_index, *, start, warm_up_bars, n_steps):
+    online = OnlineFeatures(bars["close"].shape[1], features=FULL)
+    online.warm_up(rows(bars, start - warm_up_bars, start), first_index + start - warm_up_bars)
+    steps = range(start, start + n_steps)
+    return np.stack([online.step({k: v[i] for k, v in bars.items()}, first_index + i) for i in steps])
 
 
 @pytest.mark.data
-def test_online_gives_the_bits_of_the_history_on_real_bars(real):
-    bars, first_index = real
-    history = compute_history(*bars, first_index)
-    assert np.isfinite(history[WARM_UP_BARS:]).mean() > 0.2
+@pytest.mark.parametrize("more", [0, 1, 777])
+def test_online_gives_the_bits_of_the_history_on_real_bars(real, more):
+    bars, first_index, whole = real
+    start, n_steps = 2 * WARM_UP_BARS, 900
 
-    for warm_up_bars in (WARM_UP_BARS, WARM_UP_BARS + 1, WARM_UP_BARS + 777):
-        online = _online(bars, first_index, start=2 * WARM_UP_BARS, warm_up_bars=warm_up_bars)
+    online = _online(bars, first_index, start=start, warm_up_bars=WARM_UP_BARS + more, n_steps=n_steps)
 
-        assert sha256(online) == sha256(history[2 * WARM_UP_BARS :])
+    assert np.isfinite(online).mean() > 0.5
+    assert sha256(online) == sha256(whole[start : start + n_steps])
+
+
+@pytest.mark.data
+def test_a_restart_in_mid_day_goes_on_with_the_same_bits_on_real_bars(real):
+    bars, first_index, whole = real
+    start = 2 * WARM_UP_BARS
+    online = OnlineFeatures(bars["close"].shape[1], features=FULL)
+    online.warm_up(rows(bars, start - WARM_UP_BARS, start), first_index + start - WARM_UP_BARS)
+    received = []
+    for i in range(start, start + 60):
+        received.append(online.step({k: v[i] for k, v in bars.items()}, first_index + i))
+        if i % 20 == 0:
+            snapshot = online.snapshot()
+            online = OnlineFeatures(bars["close"].shape[1], features=FULL)
+            online.restore(snapshot)
+            assert online.snapshot() == snapshot
+
+    assert sha256(np.stack(received)) == sha256(whole[start : start + 60])
 
 
 @pytest.mark.data
 def test_threads_do_not_change_a_bit_on_real_bars(real):
-    bars, first_index = real
-    tiled = [np.tile(values, (5, 1)) for values in bars]  # long enough for seven parts
+    bars, first_index, _ = real
+    twice = {name: np.tile(values, (2, 1)) for name, values in bars.items()}  # long enough for three parts
 
-    digests = {sha256(compute_history(*tiled, first_index, n_threads=n)) for n in (1, 2, 3, 7)}
+    digests = {sha256(compute_history(twice, first_index, features=FULL, n_threads=n)) for n in (1, 2, 3)}
 
     assert len(digests) == 1
 
 
 @pytest.mark.data
-def test_neighbours_change_ranks_alone_on_real_bars(real):
-    bars, first_index = real
-    together = compute_history(*bars, first_index)
+@pytest.mark.parametrize("cells", [40, 333, 40_000])
+def test_the_size_of_a_tile_does_not_change_a_bit_on_real_bars(real, monkeypatch, cells):
+    bars, first_index, whole = real
+    n_bars = WARM_UP_BARS + 500
+    monkeypatch.setattr(history, "TILE_CELLS", cells)
 
-    for s in range(bars[0].shape[1]):
-        alone = compute_history(*(values[:, s : s + 1] for values in bars), first_index)
-
-        assert sha256(alone[:, 0, :FIRST_RANK]) == sha256(together[:, s, :FIRST_RANK])
-
-
-@pytest.mark.data
-def test_the_past_does_not_know_the_future_on_real_bars(real):
-    bars, first_index = real
-    cut_offs = (WARM_UP_BARS, 2 * WARM_UP_BARS + 97, 3 * WARM_UP_BARS - 50)
-
-    proof = prove_no_look_ahead(_columns, bars, first_index=first_index, cut_offs=cut_offs, seed=5)
-
-    assert proof.passed, proof.failed_columns
-    # In 2021 the longest windows are whole in the last stretch only: 3 ways of corruption at 1 cut-off at least.
-    assert all(column.n_checks >= 3 for column in proof.columns)
+    assert sha256(compute_history(rows(bars, 0, n_bars), first_index, features=FULL)) == sha256(whole[:n_bars])
 
 
-@pytest.mark.data
-def test_any_start_before_the_warm_up_gives_the_same_bits_on_real_bars(real):
-    bars, first_index = real
+@pytest.mark.parametrize("window", [1, 2, 15, 100])
+def test_threads_do_not_change_a_bit_of_a_short_history(window):
+    # Parts that begin before a whole tile, or before a whole warm-up, of the first row.
+    short = FeatureSet("short", tuple(feature for feature in FULL.features if feature.window <= window))
 
-    proof = prove_start_independence(
-        _columns, bars, first_index=first_index, starts=(1, 200, 711, 1_999, 2_305), warm_up_bars=WARM_UP_BARS
-    )
+    for n_bars in (1, 2, 257, 600, 1_023):
+        bars = walk(n_bars=n_bars, n_symbols=2)
+        digests = {sha256(compute_history(bars, 3, features=short, n_threads=n)) for n in (1, 2, 3, 8)}
 
-    assert proof.passed, proof.failed_columns
+        assert len(digests) == 1
 
 
 @pytest.mark.data
-def test_a_value_is_final_as_soon_as_it_is_there(real):
-    # Within the warm-up too: later starts may leave NaN, never another number.
-    bars, first_index = real
-    whole = compute_history(*bars, first_index)
+def test_neighbours_change_comparisons_of_symbols_alone_on_real_bars(real):
+    bars, first_index, whole = real
 
-    for start in (200, 1_033):
-        later = compute_history(*(values[start:] for values in bars), first_index + start)[:, :, :FIRST_RANK]
+    for where in (slice(0, 1), slice(1, 4)):
+        alone = compute_history(columns(bars, where), first_index, features=FULL)
 
-        known = ~np.isnan(later)
-        assert known.any()
-        assert sha256(later[known]) == sha256(whole[start:, :, :FIRST_RANK][known])
+        assert sha256(alone[..., ~ACROSS]) == sha256(whole[:, where][..., ~ACROSS])
+    assert sha256(alone[..., ACROSS]) != sha256(whole[:, where][..., ACROSS])
 
 
-def test_an_anchor_left_out_is_noticed():
-    # Without the absolute anchor the bits depend on the start: the identity tests can fail.
-    rng = np.random.default_rng(2)
-    close = 100 * np.exp(np.cumsum(rng.normal(0, 1e-3, (3 * WARM_UP_BARS, 2)), axis=0))
-    bars = [close, close, close, close, np.ones(close.shape)]
+@pytest.mark.data
+@pytest.mark.parametrize("start", [1, 200, 711, 2_000])
+def test_any_later_start_gives_the_same_bits_where_it_gives_a_value_on_real_bars(real, start):
+    bars, first_index, whole = real
 
-    whole = compute_history(*bars, 1_000)[WARM_UP_BARS + 500 :]
-    shifted = compute_history(*bars, 1_001)[WARM_UP_BARS + 500 :]  # other anchors, same bars
+    later = compute_history(rows(bars, start), first_index + start, features=FULL)
 
-    assert sha256(whole) != sha256(shifted)
-    np.testing.assert_allclose(whole[..., :FIRST_RANK], shifted[..., :FIRST_RANK], rtol=1e-5, atol=1e-7)
+    assert sha256(later[WARM_UP_BARS:]) == sha256(whole[start + WARM_UP_BARS :])
+    # What compares symbols sees fewer of them while some windows are not full.
+    known = ~np.isnan(later[..., ~ACROSS])
+    assert known[:WARM_UP_BARS].any()
+    assert sha256(later[..., ~ACROSS][known]) == sha256(whole[start:][..., ~ACROSS][known])
 
 
-@settings(max_examples=15, deadline=None)
+@pytest.mark.data
+@pytest.mark.parametrize("how", ["nan", "shuffle", "noise"])
+def test_the_past_does_not_know_the_future_on_real_bars(real, how):
+    bars, first_index, whole = real
+    rng = np.random.default_rng(5)
+
+    for cut in (WARM_UP_BARS + 1, 2 * WARM_UP_BARS + 97):
+        order = rng.permutation(len(whole) - cut)
+        later = {
+            "nan": {name: values[cut:] * np.nan for name, values in bars.items()},
+            "shuffle": {name: values[cut:][order] for name, values in bars.items()},
+            "noise": {name: values[cut:] * 1.1 for name, values in bars.items()},
+        }[how]
+        dirty = {name: np.concatenate([values[:cut], later[name]]) for name, values in bars.items()}
+
+        assert sha256(compute_history(dirty, first_index, features=FULL)[:cut]) == sha256(whole[:cut])
+
+
+def test_a_processor_without_wide_vectors_gives_the_same_bits():
+    # Machine code for the smallest x86-64, in a process of its own: what another machine would run.
+    code = "from tests.libs.quant.features.test_identity import digest_of_a_walk; print(digest_of_a_walk())"
+    environment = os.environ | {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
+
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == digest_of_a_walk()
+
+
+def digest_of_a_walk():
+    """Return the hash of all features of made-up bars."""
+    return sha256(compute_history(walk(n_bars=2_100, n_symbols=11, with_state=True), FIRST_INDEX, features=FULL))
+
+
+@settings(max_examples=10, deadline=None)
 @given(data=st.data())
 def test_any_bar_after_a_row_never_changes_it(data):
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     n_bars = data.draw(st.integers(30, 700))
     cut = data.draw(st.integers(0, n_bars - 2))
-    bars = [rng.uniform(1, 2, (n_bars, 3)) for _ in range(5)]
-    bars[1], bars[2] = np.maximum.reduce(bars[:4]), np.minimum.reduce(bars[:4])
-    for values in bars:
+    bars = walk(n_bars=n_bars, n_symbols=3, seed=data.draw(st.integers(0, 9)), with_state=True)
+    for values in bars.values():
         values[rng.random(values.shape) < data.draw(st.sampled_from((0.0, 0.001)))] = np.nan
     odd = data.draw(st.sampled_from((np.nan, np.inf, -np.inf, 0.0, -1.0, 1e300, 5e-324)))
-    changed = [values.copy() for values in bars]
-    for values in changed:
+    changed = {name: values.copy() for name, values in bars.items()}
+    for values in changed.values():
         values[cut + 1 :] = np.where(rng.random(values[cut + 1 :].shape) < 0.5, odd, values[cut + 1 :] * 1.5)
 
-    before = compute_history(*bars, 77)[: cut + 1]
-    after = compute_history(*changed, 77)[: cut + 1]
+    before = compute_history(bars, 77, features=FULL)[: cut + 1]
+    after = compute_history(changed, 77, features=FULL)[: cut + 1]
 
     assert sha256(before) == sha256(after)
 
 
-def _columns(values, first_index):
-    matrix = compute_history(*values, first_index)
-    return {name: matrix[:, :, f] for f, name in enumerate(FEATURE_NAMES)}
+def _warm(features=CORE, *, n_symbols=2, n_bars=40):
+    bars = walk(n_bars=n_bars, n_symbols=n_symbols)
+    online = OnlineFeatures(n_symbols, features=features)
+    online.warm_up(bars, FIRST_INDEX)
+    return online, bars
+
+
+@pytest.mark.parametrize(
+    ("other", "damage"),
+    [
+        (lambda: OnlineFeatures(2, features=FULL), None),
+        (lambda: OnlineFeatures(2, features=CORE, interval="1h"), None),
+        (lambda: OnlineFeatures(3, features=CORE), None),
+        (lambda: OnlineFeatures(2, features=CORE), lambda data: data[:-8]),
+        (lambda: OnlineFeatures(2, features=CORE), lambda data: data[:-1] + bytes([data[-1] ^ 1])),
+        (lambda: OnlineFeatures(2, features=CORE), lambda _: b""),
+    ],
+    ids=["other set", "other interval", "other symbols", "cut short", "one bit", "empty"],
+)
+def test_a_snapshot_of_something_else_is_refused(other, damage):
+    snapshot = _warm()[0].snapshot()
+    target = other()
+
+    with pytest.raises(SnapshotError, match="expected"):
+        target.restore(damage(snapshot) if damage else snapshot)
+    with pytest.raises(ValueError, match="warm-up first"):
+        target.step({name: np.ones(target._n_symbols) for name in BAR_INPUTS}, FIRST_INDEX)
+
+
+def test_a_bar_out_of_turn_is_refused():
+    online, bars = _warm()
+    row = {name: values[0] for name, values in bars.items()}
+
+    for index in (FIRST_INDEX + 39, FIRST_INDEX + 41):
+        with pytest.raises(ValueError, match=f"expected grid index {FIRST_INDEX + 40}"):
+            online.step(row, index)
+
+
+def test_online_says_which_rows_were_bars():
+    online, bars = _warm()
+    row = {name: values[-1].copy() for name, values in bars.items()}
+    row["high"][1] = row["low"][1] / 2
+
+    values = online.step(row, FIRST_INDEX + 40)
+
+    assert online.is_valid.tolist() == [True, False]
+    assert np.isnan(values[1]).all() and np.isfinite(values[0]).any()

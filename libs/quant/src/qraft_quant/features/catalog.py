@@ -1,131 +1,170 @@
-"""
-The feature contract as data: what each factor is, and the signature of the whole set.
-
-Symbols in the formulas: o h l c v of a bar; r = ln(c / c[-1]); mean, std, sum, max, min over the last n bars, the
-newest included; std is the population's. x[-k] = k bars ago. Where a divisor or a spread is below its threshold
-(layout.py) the factor is 0. A window with a missing bar in it gives NaN.
-"""
+"""Features as data: a name, a family and an expression each; sets of them with a signature."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
-from functools import cache
-from typing import Final
+import re
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any, Final
 
-from qraft_quant.features.layout import ANCHOR_BARS, Factor
+from qraft_quant.features.expression import Expression, ExpressionError, canonical, parse
+from qraft_quant.features.graph import Graph
+from qraft_quant.features.lowering import inputs_of, lower, operators_of
+from qraft_quant.features.memory import Tables
+from qraft_quant.features.operators import BAR_INPUTS, INPUTS
+
+DTYPE: Final = "float32"
+# Raised when numbers change although no operator does.
+ENGINE_VERSION: Final = 2
+# A message and a model hold so many columns; more is a mistake in a template.
+N_FEATURES_MAX: Final = 4_096
+_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_UNIT_SECONDS: Final = {"m": 60, "h": 3_600, "d": 86_400}
+_INTERVAL: Final = re.compile(r"([1-9][0-9]{0,3})([mhd])")
+DEFAULT_INTERVAL: Final = "5m"
 
 
-@dataclass(frozen=True, slots=True)
-class Feature:
+@dataclass(frozen=True)
+class FeatureSpec:
     """
-    One factor. window: bars that it reads, the newest included; all of them must be there for a value.
+    One feature. version: raised when its meaning changes under the same expression.
 
-    is_anchored: holds a rolling sum, so ANCHOR_BARS more bars must have been seen. version: raised when the numbers
-    change although the formula reads the same.
+    Raises:
+        ValueError: if the name or the expression is none; the message says what to change.
     """
 
     name: str
     family: str
-    formula: str
-    window: int
-    is_anchored: bool
+    expression: str
     version: int = 1
 
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name) or not _NAME.fullmatch(self.family):
+            raise ValueError(
+                f"expected a name and a family like `{_NAME.pattern}`, received {self.name}, {self.family}"
+            )
+        try:
+            used = self.inputs
+        except ExpressionError as error:
+            raise ExpressionError(f"{self.name}: {error}") from error
+        if not used and not self.formula.startswith(("hour_", "week_")):
+            raise ExpressionError(f"{self.name}: expected an expression over an input, received {self.expression}")
 
-def _family(family: str, *rows: tuple[Factor, str, int, bool]) -> list[Feature]:
-    return [Feature(factor.name.lower(), family, text, window, anchored) for factor, text, window, anchored in rows]
+    @cached_property
+    def parsed(self) -> Expression:
+        """Return the expression, read."""
+        return parse(self.expression)
+
+    @cached_property
+    def formula(self) -> str:
+        """Return the expression in its canonical form."""
+        return canonical(self.parsed)
+
+    @cached_property
+    def inputs(self) -> frozenset[str]:
+        """Return the names of the inputs that are read."""
+        return inputs_of(self.parsed)
+
+    @cached_property
+    def window(self) -> int:
+        """Return how many bars are read, the newest included: from then on the value is final."""
+        graph = Graph(INPUTS, interval_seconds(DEFAULT_INTERVAL))  # windows do not depend on it
+        value = lower(graph, self.parsed)
+        return value.lag + graph.window(value)
+
+    @cached_property
+    def content(self) -> dict[str, Any]:
+        """Return what the signature covers: the expression with every operator in it, and the versions."""
+        operators = operators_of(self.parsed)
+        return {
+            "name": self.name,
+            "family": self.family,
+            "formula": self.formula,
+            "window": self.window,
+            "version": self.version,
+            "operators": [operators[name].content for name in sorted(operators)],
+        }
+
+    @property
+    def signature(self) -> str:
+        """Return the SHA-256 that names this feature."""
+        return _sha256({"engine": ENGINE_VERSION, "dtype": DTYPE, "feature": self.content})
 
 
-_TREND = _family(
-    "trend",
-    (Factor.SMA_GAP_12, "ln(c) - mean(ln(c), 12)", 12, True),
-    (Factor.SMA_GAP_48, "ln(c) - mean(ln(c), 48)", 48, True),
-    (Factor.SMA_GAP_288, "ln(c) - mean(ln(c), 288)", 288, True),
-    (Factor.SMA_GAP_2016, "ln(c) - mean(ln(c), 2016)", 2016, True),
-    (Factor.MACD_12_48, "mean(ln(c), 12) - mean(ln(c), 48)", 48, True),
-    (Factor.MACD_48_288, "mean(ln(c), 48) - mean(ln(c), 288)", 288, True),
-    (Factor.EFFICIENCY_48, "sum(r, 48) / sum(|r|, 48)", 49, True),
-    (Factor.EFFICIENCY_288, "sum(r, 288) / sum(|r|, 288)", 289, True),
-)
-_MOMENTUM = _family(
-    "momentum",
-    (Factor.RETURN_1, "ln(c / c[-1])", 2, False),
-    (Factor.RETURN_3, "ln(c / c[-3])", 4, False),
-    (Factor.RETURN_12, "ln(c / c[-12])", 13, False),
-    (Factor.RETURN_48, "ln(c / c[-48])", 49, False),
-    (Factor.RETURN_144, "ln(c / c[-144])", 145, False),
-    (Factor.RETURN_288, "ln(c / c[-288])", 289, False),
-    (Factor.RETURN_864, "ln(c / c[-864])", 865, False),
-    (Factor.RETURN_2016, "ln(c / c[-2016])", 2017, False),
-    (Factor.RETURN_12_LAG_12, "ln(c[-12] / c[-24])", 25, False),
-    (Factor.RSI_14, "Cutler: (2 sum(max(r, 0), 14) - sum(|r|, 14)) / sum(|r|, 14)", 15, True),
-    (Factor.RETURN_RISK_288, "sum(r, 288) / (std(r, 288) sqrt(288))", 289, True),
-)
-_VOLATILITY = _family(
-    "volatility",
-    (Factor.VOLATILITY_12, "std(r, 12)", 13, True),
-    (Factor.VOLATILITY_48, "std(r, 48)", 49, True),
-    (Factor.VOLATILITY_288, "std(r, 288)", 289, True),
-    (Factor.VOLATILITY_2016, "std(r, 2016)", 2017, True),
-    (Factor.VOLATILITY_RATIO_12_288, "std(r, 12) / std(r, 288)", 289, True),
-    (Factor.PARKINSON_48, "sqrt(mean(ln(h / l)^2, 48) / (4 ln 2))", 48, True),
-    (Factor.GARMAN_KLASS_288, "sqrt(mean(ln(h / l)^2 / 2 - (2 ln 2 - 1) ln(c / o)^2, 288))", 288, True),
-    (Factor.ATR_14, "mean(ln(max(h, c[-1]) / min(l, c[-1])), 14)", 15, True),
-)
-_VOLUME = _family(
-    "volume",
-    (Factor.VOLUME_Z_48, "(q - mean(q, 48)) / std(q, 48), q = ln(1 + v c)", 48, True),
-    (Factor.VOLUME_Z_288, "(q - mean(q, 288)) / std(q, 288), q = ln(1 + v c)", 288, True),
-    (Factor.VOLUME_TREND_12_288, "mean(q, 12) - mean(q, 288), q = ln(1 + v c)", 288, True),
-    (Factor.SIGNED_VOLUME_48, "sum(sign(r) v, 48) / sum(v, 48)", 49, True),
-    (Factor.MONEY_FLOW_48, "sum(v (2c - h - l) / (h - l), 48) / sum(v, 48)", 48, True),
-)
-_POSITION = _family(
-    "position",
-    (Factor.RANGE_POSITION_48, "ln(c / min(l, 48)) / ln(max(h, 48) / min(l, 48)) - 1/2", 48, False),
-    (Factor.RANGE_POSITION_288, "ln(c / min(l, 288)) / ln(max(h, 288) / min(l, 288)) - 1/2", 288, False),
-    (Factor.DRAWDOWN_288, "ln(c / max(h, 288))", 288, False),
-    (Factor.VWAP_GAP_288, "c sum(v, 288) / sum(v (h + l + c) / 3, 288) - 1", 288, True),
-    (Factor.SMA_Z_48, "(ln(c) - mean(ln(c), 48)) / (std(r, 48) sqrt(48))", 49, True),
-)
-_CANDLE = _family(
-    "candle",
-    (Factor.CANDLE_BODY, "ln(c / o) / ln(h / l)", 1, False),
-    (Factor.CLOSE_LOCATION, "(ln(c / l) - ln(h / c)) / ln(h / l)", 1, False),
-    (Factor.RANGE_RATIO_48, "ln(h / l) / mean(ln(h / l), 48)", 48, True),
-)
-_RANK = _family(
-    "rank",
-    (Factor.RANK_RETURN_12, "(rank - 1/2) / n over symbols of return_12, ties average", 13, False),
-    (Factor.RANK_RETURN_288, "(rank - 1/2) / n over symbols of return_288, ties average", 289, False),
-    (Factor.RANK_VOLATILITY_288, "(rank - 1/2) / n over symbols of volatility_288, ties average", 289, True),
-    (Factor.RANK_VOLUME_Z_288, "(rank - 1/2) / n over symbols of volume_z_288, ties average", 288, True),
-)
+@dataclass(frozen=True)
+class FeatureSet:
+    """
+    Features in the order of the matrix.
 
-FEATURES: Final[tuple[Feature, ...]] = (
-    *_TREND, *_MOMENTUM, *_VOLATILITY, *_VOLUME, *_POSITION, *_CANDLE, *_RANK,
-)  # fmt: skip
-FEATURE_NAMES: Final[tuple[str, ...]] = tuple(feature.name for feature in FEATURES)
-DTYPE: Final = "float32"
+    Raises:
+        ValueError: if it is empty, too large, or a name comes twice.
+    """
 
-# After this many bars every factor has its final bits: the largest window is full and each sum anchored within it.
-WARM_UP_BARS: Final = max(feature.window for feature in FEATURES) - 1 + ANCHOR_BARS
+    name: str
+    features: tuple[FeatureSpec, ...]
+
+    def __post_init__(self) -> None:
+        names = [feature.name for feature in self.features]
+        if not 0 < len(names) <= N_FEATURES_MAX or len(set(names)) != len(names):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            raise ValueError(f"expected 1 to {N_FEATURES_MAX} distinct features, received {len(names)}, twice: {twice}")
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Return the names of the features, in order."""
+        return tuple(feature.name for feature in self.features)
+
+    @cached_property
+    def inputs(self) -> tuple[str, ...]:
+        """Return the inputs that are read, the five of a bar first."""
+        used = frozenset().union(*(feature.inputs for feature in self.features))
+        return tuple(name for name in INPUTS if name in BAR_INPUTS or name in used)
+
+    @cached_property
+    def warm_up_bars(self) -> int:
+        """Return after how many bars every feature of the next one is final."""
+        return max(feature.window for feature in self.features) - 1
+
+    def signature(self, interval: str) -> str:
+        """
+        Return the SHA-256 that names this set on bars of one interval, such as `5m`.
+
+        It covers names, order, dtype, formulas, operators, windows and versions: whatever changes the numbers or their
+        meaning. A model is refused where its signature differs.
+        """
+        return _signature(self, interval)
+
+    def program(self, interval: str) -> Tables:
+        """Return the set as the machine runs it on bars of one interval."""
+        return _program(self, interval_seconds(interval))
+
+
+def interval_seconds(interval: str) -> int:
+    """
+    Return the seconds of an interval such as `5m`, `1h` or `1d`.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    found = _INTERVAL.fullmatch(interval)
+    if found is None:
+        raise ValueError(f"expected an interval such as 5m, 1h or 1d, received {interval!r}")
+    return int(found[1]) * _UNIT_SECONDS[found[2]]
 
 
 @cache
-def feature_signature(interval: str) -> str:
-    """
-    Return the SHA-256 that names this feature set on bars of one interval, such as `5m`.
+def _signature(features: FeatureSet, interval: str) -> str:
+    content = [feature.content for feature in features.features]
+    return _sha256({"engine": ENGINE_VERSION, "interval": interval, "dtype": DTYPE, "features": content})
 
-    It covers names, order, dtype, formulas, windows, versions and the anchor rule: whatever changes the numbers or
-    their meaning. A model is refused where its signature differs.
-    """
-    contract = {
-        "interval": interval,
-        "dtype": DTYPE,
-        "anchor_bars": ANCHOR_BARS,
-        "features": [asdict(feature) for feature in FEATURES],
-    }
-    return hashlib.sha256(json.dumps(contract, sort_keys=True).encode()).hexdigest()
+
+@cache
+def _program(features: FeatureSet, interval_s: int) -> Tables:
+    graph = Graph(features.inputs, interval_s)
+    return graph.tables([lower(graph, feature.parsed) for feature in features.features])
+
+
+def _sha256(content: object) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
