@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+from functools import partial
 
 import numpy as np
 import polars as pl
@@ -11,7 +12,11 @@ import pytest
 
 from qraft_contracts.origin import Origin
 from qraft_quant.costs import CostModel
-from qraft_quant.features import FEATURE_NAMES, compute_history, feature_signature
+from qraft_quant.features import CORE, compute_history
+from qraft_quant.proof.registered import registered_features
+from qraft_registry.artefacts import ProofReference, sha256_hex
+from qraft_registry.proofs import encode_proof, proof_key
+from qraft_registry.proving import prove_features, proven_source
 from qraft_store.bars.port import BarPanel
 from svc_train.adapters.lightgbm_heads import LightGbmLearner
 from svc_train.adapters.onnx_graph import OnnxGraph
@@ -48,7 +53,8 @@ def make_trainer():
         return Trainer(
             config=recipe,
             costs=CostModel(),
-            features=features or FeatureSet(FEATURE_NAMES, feature_signature("5m"), compute_history),
+            features=features
+            or FeatureSet(CORE.names, CORE.signature("5m"), partial(compute_history, features=CORE, interval="5m")),
             learner=LightGbmLearner(recipe),
             graph=OnnxGraph(),
             provenance=Provenance("unknown", "0" * 64, {"lightgbm": "4"}),
@@ -65,9 +71,23 @@ def trained(real_bars, make_trainer):
 
 
 @pytest.fixture(scope="session")
-def packed(trained, make_trainer):
+def proof(real_bars):
+    """(reference, bytes) of the proof of the features in use, on the same bars."""
+    record = prove_features(real_bars, registered_features(CORE, interval="5m"), seed=7)
+    data = encode_proof(record)
+    return ProofReference(proof_key(record), sha256_hex(data)), data
+
+
+@pytest.fixture(scope="session")
+def pack_proven(proof):
+    """Return a function that packs a result with that proof."""
+    return lambda result, trainer: pack(result, trainer, proof=proof[0], feature_source_sha256=proven_source())
+
+
+@pytest.fixture(scope="session")
+def packed(trained, make_trainer, pack_proven):
     """(model_id, files) of that run."""
-    return pack(trained, make_trainer())
+    return pack_proven(trained, make_trainer())
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import hashlib
 import io
 import json
 import os
@@ -18,8 +19,11 @@ from qraft_contracts.models import ModelDecision
 from qraft_contracts.origin import Origin
 from qraft_contracts.usage import ComputeUsage
 from qraft_frames.bars import BarBatch
+from qraft_registry.memory import MemoryRegistryStore
+from qraft_registry.registry import Registry
 from qraft_runtime.clock import SystemClock
 from qraft_runtime.settings import CommonSettings
+from qraft_store.artefacts.objects import ObjectArtefactStore
 from qraft_store.bars.lake import ParquetLake
 from svc_train.app import build
 from svc_train.domain.manifest import instant_of
@@ -71,8 +75,14 @@ def test_job_stores_a_model_and_registers_it_once(home, settings, nats_url, post
         finished == [{"event": "train.finished", "model_id": first, "origin": "replay", "horizons": list(HORIZONS)}] * 2
     )
     folder = home / "artefacts" / "models" / first
+    evidence = json.loads((folder / "evidence" / "leakage.json").read_text())
+    # Both runs rest on one proof.
+    (proof,) = (home / "artefacts").glob("proofs/*/*.json")
+    assert evidence["proof"]["key"] == str(proof.relative_to(home / "artefacts"))
+    assert evidence["proof"]["sha256"] == hashlib.sha256(proof.read_bytes()).hexdigest()
     assert json.loads((folder / "manifest.json").read_text())["trained_until"] == "2025-01-20T20:00:00Z"
     assert len(list(folder.glob("runs/*/run_log.json"))) == 2
+    assert asyncio.run(_promoted(common, first)) == set(HORIZONS)
     decisions = asyncio.run(_candidates(nats_url))
     assert [(found.model_id, found.horizon, found.action, found.actor) for found in decisions] == [
         (first, horizon, "candidate", "demo") for horizon in HORIZONS
@@ -86,6 +96,14 @@ def test_job_stores_a_model_and_registers_it_once(home, settings, nats_url, post
     assert all(
         usage.cpu_ms > 0 and usage.n_bytes > 10_000 and "4 trees a head" in usage.stop_condition for usage in told
     )
+
+
+async def _promoted(common, model_id):
+    """Promote what the job stored, in a registry of its own: every gate must pass, the leakage proof's too."""
+    artefacts = ObjectArtefactStore(common.artefacts)
+    registry = Registry(store=MemoryRegistryStore(), artefacts=artefacts, now=SystemClock().now)
+    await registry.register_candidate(model_id, actor="ann", reason="new")
+    return {decision.slot.horizon for decision in await registry.promote(model_id, actor="ann", reason="gates pass")}
 
 
 async def _candidates(url):

@@ -19,8 +19,8 @@ def bars(real_bars, slice_of):
 def features_of(*columns):
     """A feature set whose columns are functions of the close alone."""
 
-    def compute(open, high, low, close, volume, first_index):  # noqa: A002
-        return np.stack([column(close) for column in columns], axis=2).astype(np.float32)
+    def compute(inputs, first_index):
+        return np.stack([column(inputs["close"]) for column in columns], axis=2).astype(np.float32)
 
     return FeatureSet(tuple(column.__name__ for column in columns), "s", compute)
 
@@ -72,7 +72,7 @@ def test_causal_features_and_labels_pass(bars):
     found = prove(bars, features_of(expanding_mean, log_return))
 
     assert found.n_failed == 0
-    assert found.n_checks == 9 * (2 + 3) + 1
+    assert found.n_checks == 12 * (2 + 3) + 1
 
 
 def hourly_join(close):

@@ -11,10 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from qraft_contracts.origin import Origin
-from qraft_quant.features import FEATURE_NAMES, WARM_UP_BARS, feature_signature
+from qraft_quant.features import CORE
 from qraft_registry.artefacts import Manifest
 from qraft_registry.gates import PAPER_GATES, evaluate
-from svc_train.adapters.package import pack
 from svc_train.domain.parity import TOLERANCE, scaled_errors
 
 pytestmark = pytest.mark.data
@@ -35,19 +34,23 @@ def manifest(packed):
 
 
 @pytest.mark.parametrize("gate", PAPER_GATES)
-def test_evidence_of_a_replayed_model_passes_every_gate(packed, manifest, gate):
+def test_evidence_of_a_replayed_model_passes_every_gate(packed, manifest, proof, gate):
     verdict = evaluate(
-        gate, packed[1][f"evidence/{gate}.json"], manifest=manifest, now=datetime(2026, 1, 1, tzinfo=UTC)
+        gate,
+        packed[1][f"evidence/{gate}.json"],
+        manifest=manifest,
+        now=datetime(2026, 1, 1, tzinfo=UTC),
+        proof=proof[1],
     )
 
     assert verdict.reason is None
 
 
-def test_same_bars_and_seed_give_the_same_bytes_for_any_number_of_threads(real_bars, make_trainer, packed):
+def test_same_bars_and_seed_give_the_same_bytes_for_any_number_of_threads(real_bars, make_trainer, packed, pack_proven):
     again = make_trainer(n_threads=1)
     one_thread = again.train(real_bars)
     # The number of threads is part of the recorded recipe, so the manifest is compared under the first recipe.
-    model_id, files = pack(
+    model_id, files = pack_proven(
         dataclasses.replace(one_thread, run_id=json.loads(packed[1]["manifest.json"])["run_id"]), make_trainer()
     )
 
@@ -76,8 +79,8 @@ def test_manifest_records_the_whole_recipe(packed, real_bars):
     manifest = json.loads(packed[1]["manifest.json"])
 
     assert manifest["horizons"] == list(HORIZONS)
-    assert manifest["feature_names"] == list(FEATURE_NAMES)
-    assert manifest["feature_signature"] == feature_signature("5m")
+    assert manifest["feature_names"] == list(CORE.names)
+    assert manifest["feature_signature"] == CORE.signature("5m")
     assert manifest["trained_until"] == "2025-02-10T16:00:00Z"
     assert manifest["costs"]["slippage_short_bps"] == 18.0
     assert manifest["data"]["symbols"] == list(real_bars.symbols)
@@ -149,13 +152,13 @@ def test_graph_carries_the_contract_that_inference_checks(packed):
     session = ort.InferenceSession(packed[1]["model.onnx"])
     metadata = session.get_modelmeta().custom_metadata_map
 
-    assert metadata["feature_signature"] == feature_signature("5m")
-    assert json.loads(metadata["feature_names"]) == list(FEATURE_NAMES)
+    assert metadata["feature_signature"] == CORE.signature("5m")
+    assert json.loads(metadata["feature_names"]) == list(CORE.names)
     assert (metadata["origin"], metadata["trained_until"]) == ("replay", "2025-02-10T16:00:00Z")
     assert json.loads(metadata["horizons"]) == list(HORIZONS)
     assert json.loads(metadata["costs"])["1h"] == pytest.approx(0.0047)
     assert set(json.loads(metadata["buckets"])) == set(HORIZONS)
-    assert session.get_inputs()[0].shape[1] == len(FEATURE_NAMES)
+    assert session.get_inputs()[0].shape[1] == len(CORE.names)
 
 
 def test_out_of_fold_file_holds_every_tested_bar_once(packed, trained):
@@ -170,11 +173,11 @@ def test_out_of_fold_file_holds_every_tested_bar_once(packed, trained):
     assert max(key["as_of"] for key in keys) == trained.snapshot.last_closed_at
 
 
-def test_simulated_bars_train_and_are_refused_by_every_gate(real_bars, make_trainer, slice_of):
+def test_simulated_bars_train_and_are_refused_by_every_gate(real_bars, make_trainer, slice_of, pack_proven):
     trainer = make_trainer(horizons=("1h",), n_trees=2)
     bars = dataclasses.replace(slice_of(real_bars, 0, 6_000), origin=Origin.SIMULATED)
 
-    _, files = pack(trainer.train(bars), trainer)
+    _, files = pack_proven(trainer.train(bars), trainer)
 
     manifest = msgspec.json.decode(files["manifest.json"], type=Manifest)
     assert manifest.origin is Origin.SIMULATED
@@ -188,8 +191,8 @@ def test_simulated_bars_train_and_are_refused_by_every_gate(real_bars, make_trai
 def test_clean_features_and_labels_pass_with_checks_of_each_kind(trained):
     leakage = next(found for found in trained.findings if found.gate == "leakage")
 
-    # 44 features and 3 label columns a horizon, 3 corruptions x 3 cut-offs; 12 folds.
-    assert leakage.n_checks == 9 * (len(FEATURE_NAMES) + 3 * 4) + 12
+    # Every feature and 3 label columns a horizon, 4 corruptions x 3 cut-offs; 12 folds.
+    assert leakage.n_checks == 12 * (len(CORE.names) + 3 * 4) + 12
     assert leakage.n_failed == 0
 
 
@@ -197,7 +200,7 @@ def test_too_few_bars_are_refused_with_what_is_needed(real_bars, make_trainer, s
     with pytest.raises(ValueError, match=r"horizon 7d: .* rows are too few for 3 folds .* Received 6000 bars"):
         make_trainer().train(slice_of(real_bars, 0, 6_000))
     with pytest.raises(ValueError, match="warm-up"):
-        make_trainer().train(slice_of(real_bars, 0, WARM_UP_BARS - 1))
+        make_trainer().train(slice_of(real_bars, 0, CORE.warm_up_bars - 1))
     with pytest.raises(ValueError, match="expected at least 9000 training rows"):
         make_trainer(horizons=("1h",), n_rows_min=9_000).train(slice_of(real_bars, 0, 6_000))
 

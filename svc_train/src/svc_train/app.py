@@ -6,6 +6,7 @@ import asyncio
 import sys
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TextIO
 
 from qraft_bus.nats import NatsBus
@@ -17,8 +18,13 @@ from qraft_contracts.subjects import INTERVAL_SECONDS
 from qraft_contracts.times import format_instant
 from qraft_contracts.usage import TRAINING, ComputeUsage
 from qraft_quant.costs import CostModel
-from qraft_quant.features import FEATURE_NAMES, compute_history, feature_signature
+from qraft_quant.features import compute_history, feature_set
+from qraft_quant.proof.registered import registered_features
+from qraft_quant.proof.subjects import ProvenFeatures
+from qraft_registry.artefacts import ProofReference
 from qraft_registry.postgres import MIGRATIONS, SCHEMA, PostgresRegistryStore
+from qraft_registry.proofs import shortfall
+from qraft_registry.proving import ensure_proof, proven_source
 from qraft_registry.registry import Registry
 from qraft_runtime.clock import Clock, SystemClock
 from qraft_runtime.settings import CommonSettings
@@ -51,6 +57,7 @@ class TrainJob:
     common: CommonSettings
     clock: Clock
     trainer: Trainer
+    proven: ProvenFeatures
     progress: StdoutProgress
 
     def run(self) -> str:
@@ -66,7 +73,9 @@ class TrainJob:
         started_at = self.clock.now()
         bars = self._read_bars()
         result = self.trainer.train(bars)
-        model_id, files = pack(result, self.trainer)
+        self.progress.step("proof")
+        proof = asyncio.run(self._prove(bars))
+        model_id, files = pack(result, self.trainer, proof=proof, feature_source_sha256=proven_source())
         seconds = self.progress.end()
         log = run_log(
             model_id=model_id,
@@ -136,6 +145,15 @@ class TrainJob:
             logs.get().warning("train.simulated", consequence="the model can be registered and passes no gate")
         return bars
 
+    async def _prove(self, bars: BarPanel) -> ProofReference:
+        """Return the stored leakage proof of the features in use, made from these bars where there is none yet."""
+        artefacts = ObjectArtefactStore(self.common.artefacts)
+        reference, made = await ensure_proof(artefacts, bars, self.proven, seed=self.trainer.config.seed)
+        if made is not None:
+            fault = shortfall(made, feature_names=self.proven.names)
+            logs.get().info("train.proven", key=reference.key, n_columns=len(made.columns), fault=fault)
+        return reference
+
     async def _publish(
         self, model_id: str, files: dict[str, bytes], *, run_id: str, log: bytes, started_at: datetime
     ) -> None:
@@ -171,18 +189,20 @@ class TrainJob:
 
 def build(settings: TrainSettings, common: CommonSettings, *, clock: Clock, stdout: TextIO) -> TrainJob:
     """Return the job with its real adapters."""
-    config = settings.config()
+    config, features = settings.config(), feature_set(common.features_set)
+    compute = partial(compute_history, features=features, interval=common.interval, n_threads=config.n_threads)
     progress = StdoutProgress(stdout, monotonic_s=clock.monotonic)
     trainer = Trainer(
         config=config,
         costs=CostModel(),
-        features=FeatureSet(FEATURE_NAMES, feature_signature(common.interval), compute_history),
+        features=FeatureSet(features.names, features.signature(common.interval), compute),
         learner=LightGbmLearner(config),
         graph=OnnxGraph(),
         provenance=read_provenance(code_revision=settings.code_revision),
         progress=progress,
     )
-    return TrainJob(settings, common, clock, trainer, progress)
+    proven = registered_features(features, interval=common.interval)
+    return TrainJob(settings, common, clock, trainer, proven, progress)
 
 
 def main() -> int:

@@ -15,16 +15,69 @@ from qraft_registry.artefacts import (
     MANIFEST_FORMAT,
     Evidence,
     Manifest,
+    ProofReference,
     artefact_key,
     evidence_file,
     model_id_of,
     sha256_hex,
 )
 from qraft_registry.gates import PAPER_GATES
+from qraft_registry.proofs import (
+    CONTROLS_REQUIRED,
+    KINDS_REQUIRED,
+    PROOF_FORMAT,
+    ProofData,
+    ProofRecord,
+    ProvenColumn,
+    ProvenControl,
+    encode_proof,
+    proof_key,
+)
 from qraft_store.artefacts.port import ArtefactStore
 
 TRAINED_UNTIL = datetime(2025, 6, 1, tzinfo=UTC)
 NOW = datetime(2025, 7, 1, 12, tzinfo=UTC)
+SIGNATURE = "test-signature"
+FEATURES = ("return_1", "volatility_48")
+SOURCE = "5" * 64
+
+
+def proof_of(**changes: Any) -> ProofRecord:
+    """Return a proof that stands, with the given fields changed; `data` changes fields of the data."""
+    data = {
+        "market": "crypto",
+        "interval": "5m",
+        "symbols": ("BTCUSDT", "ETHUSDT"),
+        "origin": Origin.REPLAY,
+        "n_bars": 6_303,
+        "first_closed_at_us": 1_735_689_900_000_000,
+        "last_closed_at_us": 1_737_580_500_000_000,
+        "sha256": "d" * 64,
+        "stimulated": (),
+    }
+    columns = [ProvenColumn(kind, name, 24, 20, ()) for kind in ("feature", "warm_up") for name in FEATURES]
+    columns += [ProvenColumn(kind, f"a {kind}", 24, 20, ()) for kind in sorted(KINDS_REQUIRED - {"feature", "warm_up"})]
+    fields: dict[str, Any] = {
+        "format": PROOF_FORMAT,
+        "feature_signature": SIGNATURE,
+        "source_sha256": SOURCE,
+        "seed": 7,
+        "cut_offs_us": (1, 2, 3),
+        "starts": (200, 500),
+        "corruptions": ("nan", "shuffle", "noise", "end"),
+        "versions": {"numpy": "2.4.6"},
+        "columns": tuple(columns),
+        "controls": tuple(
+            ProvenControl(name, is_leak, 24, ("nan", "noise", "shuffle") if is_leak else ())
+            for name, is_leak in CONTROLS_REQUIRED.items()
+        ),
+    }
+    data |= changes.pop("data", {})
+    return ProofRecord(**(fields | {"data": ProofData(**data)} | changes))
+
+
+PROOF = encode_proof(proof_of())
+REFERENCE = ProofReference(proof_key(proof_of()), sha256_hex(PROOF))
 
 
 def evidence_of(_gate: str, model: bytes, /, **changes: Any) -> Evidence:
@@ -40,6 +93,7 @@ def evidence_of(_gate: str, model: bytes, /, **changes: Any) -> Evidence:
         "n_failed": 0,
         "measures": {"n_rows": 50_000.0, "missing_frac": 0.01, "invalid_frac": 0.0, "error_max": 2e-6},
         "inputs": {"bars/crypto/5m": Origin.REPLAY},
+        "proof": REFERENCE if _gate == "leakage" else None,
     }
     return Evidence(**(fields | changes))
 
@@ -58,10 +112,12 @@ def manifest_of(model: bytes, evidence: Mapping[str, bytes], /, **changes: Any) 
         "format": MANIFEST_FORMAT,
         "model_id": model_id_of(model),
         "origin": Origin.REPLAY,
-        "feature_signature": "test-signature",
+        "feature_signature": SIGNATURE,
         "horizons": HORIZONS,
         "trained_until": TRAINED_UNTIL,
         "files": {path: sha256_hex(data) for path, data in {"model.onnx": model, **evidence}.items()},
+        "feature_names": FEATURES,
+        "feature_source_sha256": SOURCE,
     }
     return Manifest(**(fields | changes))
 
@@ -72,14 +128,20 @@ async def put_model(
     *,
     manifest: Mapping[str, Any] | None = None,
     evidence: Mapping[str, Mapping[str, Any]] | None = None,
+    proof: ProofRecord | None = None,
 ) -> str:
-    """Store a model with its manifest and evidence, changed as told, and return its id."""
-    files = files_of(model, **(evidence or {}))
+    """Store a model with its manifest, evidence and leakage proof, changed as told, and return its id."""
+    record = proof or proof_of(feature_signature=(manifest or {}).get("feature_signature", SIGNATURE))
+    data, key = encode_proof(record), proof_key(record)
+    changes = dict(evidence or {})
+    changes["leakage"] = {"proof": ProofReference(key, sha256_hex(data)), **changes.get("leakage", {})}
+    files = files_of(model, **changes)
     content = {
         "model.onnx": model,
         **files,
         "manifest.json": msgspec.json.encode(manifest_of(model, files, **(manifest or {}))),
     }
-    for path, data in content.items():
-        await artefacts.put(artefact_key(model_id_of(model), path), data)
+    await artefacts.put(key, data)
+    for path, item in content.items():
+        await artefacts.put(artefact_key(model_id_of(model), path), item)
     return model_id_of(model)

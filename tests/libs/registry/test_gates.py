@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.libs.registry.kit import NOW, TRAINED_UNTIL, evidence_of, files_of, manifest_of
+from tests.libs.registry.kit import NOW, PROOF, TRAINED_UNTIL, evidence_of, files_of, manifest_of
 
 from qraft_contracts.origin import Origin
 from qraft_registry.artefacts import evidence_file
@@ -21,7 +21,7 @@ REAL_FIELDS = {"origin": Origin.REAL, "inputs": {"bars": Origin.REAL}}
 def judge(_gate: str, /, *, manifest: dict[str, Any] | None = None, now: datetime = NOW, **evidence: Any) -> str | None:
     files = files_of(MODEL, **{_gate: evidence})
     found = manifest_of(MODEL, files, **(manifest or {}))
-    return evaluate(_gate, files[evidence_file(_gate)], manifest=found, now=now).reason
+    return evaluate(_gate, files[evidence_file(_gate)], manifest=found, now=now, proof=PROOF).reason
 
 
 @pytest.mark.parametrize("gate", PAPER_GATES)

@@ -96,7 +96,7 @@ async def test_promoted_model_is_active_with_actor_reason_and_evidence(bench: Be
     assert {slot.horizon for slot in active} == set(HORIZONS)
     decision = active[SLOT]
     assert (decision.model_id, decision.actor, decision.reason) == (model_id, "ada", "gates pass")
-    assert set(decision.evidence) == {"leakage", "data_quality", "parity", "origin", "manifest", "model"}
+    assert set(decision.evidence) == {"leakage", "data_quality", "parity", "origin", "manifest", "model", "proof"}
     assert decision.origin is Origin.REPLAY
 
 

@@ -25,7 +25,8 @@ class Manifest(msgspec.Struct, frozen=True):
     The recipe and the content list of one model.
 
     files: path within the model's folder to SHA-256 in hex, `model.onnx` and every evidence file among them.
-    trained_until: end of the data that training and its evidence used, exclusive.
+    trained_until: end of the data that training and its evidence used, exclusive. feature_names: what the model reads,
+    in order; feature_source_sha256: of the code that computed them. A leakage proof must be of both.
     """
 
     format: str
@@ -35,6 +36,15 @@ class Manifest(msgspec.Struct, frozen=True):
     horizons: tuple[str, ...]
     trained_until: datetime
     files: dict[str, str]
+    feature_names: tuple[str, ...] = ()
+    feature_source_sha256: str = ""
+
+
+class ProofReference(msgspec.Struct, frozen=True):
+    """A leakage proof in the artefact store, by its key and its SHA-256 in hex (qraft_registry.proofs)."""
+
+    key: str
+    sha256: str
 
 
 class Evidence(msgspec.Struct, frozen=True):
@@ -43,7 +53,8 @@ class Evidence(msgspec.Struct, frozen=True):
 
     n_checks: how many comparisons were made, n_failed how many of them failed. model_sha256 and data_until tie it
     to one model and its data. measures: the numbers that the gate's thresholds are held against (qraft_registry.gates
-    names them). inputs: origin of every input snapshot, by its id; read by the origin gate.
+    names them). inputs: origin of every input snapshot, by its id; read by the origin gate. proof: of the model's
+    features; read by the leakage gate.
     """
 
     format: str
@@ -57,6 +68,7 @@ class Evidence(msgspec.Struct, frozen=True):
     measures: dict[str, float] = {}
     failures: tuple[str, ...] = ()
     inputs: dict[str, Origin] = {}
+    proof: ProofReference | None = None
 
 
 def artefact_key(model_id: str, path: str) -> str:

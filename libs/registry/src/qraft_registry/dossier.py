@@ -13,12 +13,14 @@ from qraft_registry.artefacts import (
     MANIFEST_FILE,
     MANIFEST_FORMAT,
     MODEL_FILE,
+    Evidence,
     Manifest,
     artefact_key,
     evidence_file,
     model_id_of,
     sha256_hex,
 )
+from qraft_registry.proofs import PREFIX
 from qraft_store.artefacts.port import ArtefactStore
 
 
@@ -28,7 +30,8 @@ class Dossier:
     A model's manifest and evidence files as found.
 
     fault: why the model cannot be trusted at all, None when manifest and model agree. origin: the manifest's, the
-    worst while it is unknown. evidence: SHA-256 of the manifest, the model and each evidence file found, by name.
+    worst while it is unknown. evidence: SHA-256 of the manifest, the model, each evidence file and the leakage proof
+    found, by name. proof: the leakage proof that the evidence names, None where it names none or none is there.
     """
 
     model_id: str
@@ -38,6 +41,7 @@ class Dossier:
     horizons: tuple[str, ...] = HORIZONS
     evidence: Mapping[str, str] = field(default_factory=dict)
     evidence_files: Mapping[str, bytes] = field(default_factory=dict)
+    proof: bytes | None = None
 
 
 async def read_dossier(artefacts: ArtefactStore, model_id: str, *, gates: Sequence[str]) -> Dossier:
@@ -61,9 +65,12 @@ async def read_dossier(artefacts: ArtefactStore, model_id: str, *, gates: Sequen
     evidence["manifest"] = sha256_hex(raw)
     if model is not None:
         evidence["model"] = sha256_hex(model)
+    proof = await _proof(artefacts, found.get("leakage"))
+    if proof is not None:
+        evidence["proof"] = sha256_hex(proof)
     fault = _fault(model_id, manifest, model)
     horizons = manifest.horizons if fault is None else HORIZONS
-    return Dossier(model_id, fault, manifest, manifest.origin, horizons, evidence, found)
+    return Dossier(model_id, fault, manifest, manifest.origin, horizons, evidence, found, proof)
 
 
 def _fault(model_id: str, manifest: Manifest, model: bytes | None) -> str | None:
@@ -80,6 +87,20 @@ def _fault(model_id: str, manifest: Manifest, model: bytes | None) -> str | None
     if sha256_hex(model) != manifest.files.get(MODEL_FILE) or model_id_of(model) != model_id:
         return f"hash_mismatch: {MODEL_FILE} is {sha256_hex(model)}, not what the manifest and the id name"
     return None
+
+
+async def _proof(artefacts: ArtefactStore, leakage: bytes | None) -> bytes | None:
+    """Return the proof that the leakage evidence names; what is wrong with either, the gate says."""
+    try:
+        evidence = msgspec.json.decode(leakage or b"", type=Evidence)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    if evidence.proof is None or not evidence.proof.key.startswith(PREFIX):
+        return None
+    try:
+        return await _get(artefacts, evidence.proof.key)
+    except ValueError:  # a key that is no path: nothing lies there
+        return None
 
 
 async def _get(artefacts: ArtefactStore, key: str) -> bytes | None:

@@ -15,6 +15,7 @@ import msgspec
 
 from qraft_contracts.origin import Origin
 from qraft_registry.artefacts import EVIDENCE_FORMAT, MODEL_FILE, Evidence, Manifest, evidence_file, sha256_hex
+from qraft_registry.proofs import proof_fault
 
 PAPER_GATES: Final = ("leakage", "data_quality", "parity", "origin")
 
@@ -69,13 +70,16 @@ class Verdict:
         return self.reason is None
 
 
-def evaluate(gate: str, data: bytes | None, *, manifest: Manifest, now: datetime) -> Verdict:
+def evaluate(
+    gate: str, data: bytes | None, *, manifest: Manifest, now: datetime, proof: bytes | None = None
+) -> Verdict:
     """
     Judge one gate's evidence.
 
     Args:
         gate: out of PAPER_GATES.
         data: the evidence file as stored, None when there is none.
+        proof: the leakage proof that the evidence names, as stored; read by the leakage gate, which refuses without.
     """
     assert gate in PAPER_GATES, gate
     if not data:
@@ -94,6 +98,7 @@ def evaluate(gate: str, data: bytes | None, *, manifest: Manifest, now: datetime
         or _staleness(evidence, manifest, now)
         or _provenance(gate, evidence, manifest)
         or _outcome(gate, evidence)
+        or (proof_fault(evidence.proof, proof, manifest=manifest) if gate == "leakage" else None)
     )
     return Verdict(gate, reason, sha256)
 

@@ -243,7 +243,8 @@ def _candidate_fault(
 def _gate_fault(dossier: Dossier, now: datetime) -> str | None:
     assert dossier.manifest is not None, "a dossier without a fault has a manifest"
     verdicts = [
-        evaluate(gate, dossier.evidence_files.get(gate), manifest=dossier.manifest, now=now) for gate in PAPER_GATES
+        evaluate(gate, dossier.evidence_files.get(gate), manifest=dossier.manifest, now=now, proof=dossier.proof)
+        for gate in PAPER_GATES
     ]
     failed = [f"{verdict.gate}: {verdict.reason}" for verdict in verdicts if not verdict.passed]
     return "gate_failed: " + "; ".join(failed) if failed else None

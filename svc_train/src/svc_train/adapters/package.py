@@ -19,6 +19,7 @@ from qraft_registry.artefacts import (
     MANIFEST_FORMAT,
     MODEL_FILE,
     Evidence,
+    ProofReference,
     evidence_file,
     model_id_of,
     sha256_hex,
@@ -34,8 +35,16 @@ OUT_OF_FOLD_FILE: Final = "oof.parquet"
 _JSON = msgspec.json.Encoder(order="deterministic")
 
 
-def pack(result: TrainResult, trainer: Trainer) -> tuple[str, dict[str, bytes]]:
-    """Return the model's id and its files by path; the same run gives the same bytes. The manifest comes last."""
+def pack(
+    result: TrainResult, trainer: Trainer, *, proof: ProofReference | None, feature_source_sha256: str
+) -> tuple[str, dict[str, bytes]]:
+    """
+    Return the model's id and its files by path; the same run gives the same bytes. The manifest comes last.
+
+    Args:
+        proof: of the features, as the leakage evidence names it; a model without one passes no gate.
+        feature_source_sha256: digest of the code that computed the features.
+    """
     model_id, model_sha256 = model_id_of(result.graph), sha256_hex(result.graph)
     findings = (*result.findings, _origin_finding(result))
     files = {
@@ -43,7 +52,13 @@ def pack(result: TrainResult, trainer: Trainer) -> tuple[str, dict[str, bytes]]:
         VECTORS_FILE: _vectors(result),
         OUT_OF_FOLD_FILE: _out_of_fold(result),
         **{
-            evidence_file(finding.gate): _evidence(finding, result, model_id=model_id, model_sha256=model_sha256)
+            evidence_file(finding.gate): _evidence(
+                finding,
+                result,
+                model_id=model_id,
+                model_sha256=model_sha256,
+                proof=proof if finding.gate == "leakage" else None,
+            )
             for finding in findings
         },
     }
@@ -63,6 +78,7 @@ def pack(result: TrainResult, trainer: Trainer) -> tuple[str, dict[str, bytes]]:
         versions=dict(trainer.provenance.versions),
         data=result.snapshot,
         feature_names=trainer.features.names,
+        feature_source_sha256=feature_source_sha256,
         labels=LABELS,
         costs=trainer.costs,
         folds=result.folds,
@@ -73,7 +89,9 @@ def pack(result: TrainResult, trainer: Trainer) -> tuple[str, dict[str, bytes]]:
     return model_id, {**files, MANIFEST_FILE: _pretty(manifest)}
 
 
-def _evidence(finding: Finding, result: TrainResult, *, model_id: str, model_sha256: str) -> bytes:
+def _evidence(
+    finding: Finding, result: TrainResult, *, model_id: str, model_sha256: str, proof: ProofReference | None
+) -> bytes:
     snapshot = result.snapshot
     return _pretty(
         Evidence(
@@ -88,6 +106,7 @@ def _evidence(finding: Finding, result: TrainResult, *, model_id: str, model_sha
             measures=dict(finding.measures),
             failures=finding.failures,
             inputs={f"bars/{snapshot.market}/{snapshot.interval}/{snapshot.sha256}": snapshot.origin},
+            proof=proof,
         )
     )
 

@@ -7,31 +7,27 @@ from typing import Final
 
 import numpy as np
 
-from qraft_quant.proof import Columns, Compute, Inputs, Proof, prove_no_look_ahead
+from qraft_quant.align import lag, micros
+from qraft_quant.proof import Compute, Output, Proof, Table, Tables, prove_subject
+from qraft_quant.proof.subjects import BARS, OHLCV, cut_rows
 from qraft_store.bars.port import BarPanel
 from svc_train.domain.findings import Finding
 from svc_train.domain.folds import Plan
 from svc_train.domain.panel import FeatureSet, first_grid_index
-from svc_train.domain.samples import FloatArray
 from svc_train.domain.targets import HorizonTargets, make_targets
 
 # The newest bars are enough: 28 days hold the longest window (7 days) three times over.
 _N_BARS_MAX: Final = 8_192
 # Cut-offs 16, 23 and 31 of 40 rows, as in ml4t/diagnostic's causality test.
 _CUT_FRACS: Final = (0.4, 0.575, 0.775)
-# A value joined from the end of its quarter of an hour leaks in every row but the last of each; cut-offs at different
-# residues cannot all fall on such rows. Three cut-offs on multiples of three hid exactly that leak.
-_PERIOD: Final = 12
-_RESIDUES: Final = (1, 6, 11)
 _FAILURES_NAMED_MAX: Final = 20
-_CLOSE: Final = 3
 
 
 def prove_no_leakage(
     bars: BarPanel, features: FeatureSet, targets: Sequence[HorizonTargets], plan: Plan, *, first_bar: int, seed: int
 ) -> Finding:
     """
-    Corrupt everything after a cut-off, three ways at three cut-offs, and look for changes at or before it.
+    Corrupt everything after a cut-off, every way at three cut-offs, and look for changes at or before it.
 
     Features must not change at all; labels must not change where their horizon ended by the cut-off; a training label
     must end before its fold's first test bar. A column of which nothing known was compared counts as failed.
@@ -40,11 +36,16 @@ def prove_no_leakage(
         first_bar: the first bar with complete features; cut-offs lie behind it.
     """
     skip = max(0, bars.closed_at.size - _N_BARS_MAX)
-    inputs = [np.asarray(values[skip:]) for values in (bars.open, bars.high, bars.low, bars.close, bars.volume)]
+    tables = {BARS: Table(micros(bars.closed_at, "closed_at")[skip:], {n: getattr(bars, n)[skip:] for n in OHLCV})}
     first_index = first_grid_index(bars) + skip
-    proofs = [_prove(_columns_of(features), inputs, first_index=first_index, warm_up=first_bar, seed=seed)] + [
-        _prove(_labels_when_known(target), inputs, first_index=first_index, warm_up=target.n_bars_ahead, seed=seed)
-        for target in targets
+    n_bars = bars.closed_at.size - skip
+
+    def prove(compute: Compute, *, warm_up: int) -> Proof:
+        rows = cut_rows(n_bars, first_row=min(warm_up, n_bars // 2), first_index=first_index, fracs=_CUT_FRACS)
+        return prove_subject(compute, tables, cut_offs=[int(tables[BARS].known_at[row]) for row in rows], seed=seed)
+
+    proofs = [prove(_columns_of(features, first_index), warm_up=first_bar)] + [
+        prove(_labels_when_known(target), warm_up=target.n_bars_ahead) for target in targets
     ]
     folds = [(target, k, fold) for target, own in zip(targets, plan, strict=True) for k, fold in enumerate(own)]
     failures = [failure for proof in proofs for failure in _failures(proof)] + [
@@ -65,11 +66,11 @@ def prove_no_leakage(
     )
 
 
-def _columns_of(features: FeatureSet) -> Compute:
-    def columns(inputs: Inputs, first_index: int) -> Columns:
-        open_, high, low, close, volume = inputs
-        matrix = features.compute(open_, high, low, close, volume, first_index)
-        return {name: matrix[:, :, f] for f, name in enumerate(features.names)}
+def _columns_of(features: FeatureSet, first_index: int) -> Compute:
+    def columns(tables: Tables) -> Output:
+        bars = tables[BARS]
+        matrix = features.compute({name: bars[name] for name in OHLCV}, first_index)
+        return Output(bars.known_at, features.names, matrix)
 
     return columns
 
@@ -78,35 +79,19 @@ def _labels_when_known(target: HorizonTargets) -> Compute:
     """Return the labels of a horizon, each in the row in which it is complete: causal, if they are honest."""
     h = target.n_bars_ahead
 
-    def columns(inputs: Inputs, _: int) -> Columns:
+    def columns(tables: Tables) -> Output:
         made = make_targets(
-            inputs[_CLOSE],
+            tables[BARS]["close"],
             horizon=target.horizon,
             n_bars_ahead=h,
             cost=target.cost,
             known_frac_min=target.known_frac_min,
         )
-        return {
-            f"label {target.horizon} net": _delayed(made.net, h),
-            f"label {target.horizon} log_volatility": _delayed(made.log_volatility, h),
-            f"trailing {target.horizon}": made.trailing,
-        }
+        names = (f"label {target.horizon} net", f"label {target.horizon} log_volatility", f"trailing {target.horizon}")
+        values = np.stack([lag(made.net, h), lag(made.log_volatility, h), made.trailing], axis=2)
+        return Output(tables[BARS].known_at, names, values)
 
     return columns
-
-
-def _delayed(label: FloatArray, n_bars: int) -> FloatArray:
-    delayed = np.full(label.shape, np.nan)
-    delayed[n_bars:] = label[:-n_bars]
-    return delayed
-
-
-def _prove(compute: Compute, inputs: Inputs, *, first_index: int, warm_up: int, seed: int) -> Proof:
-    n_bars = len(inputs[0])
-    start = min(warm_up, n_bars // 2)
-    nominal = [start + int(frac * (n_bars - start)) for frac in _CUT_FRACS]
-    cut_offs = [cut + (residue - cut) % _PERIOD for cut, residue in zip(nominal, _RESIDUES, strict=True)]
-    return prove_no_look_ahead(compute, inputs, first_index=first_index, cut_offs=cut_offs, seed=seed)
 
 
 def _failures(proof: Proof) -> list[str]:

@@ -49,7 +49,7 @@ class FoldRecord(msgspec.Struct, frozen=True):
 
 
 class TrainManifest(msgspec.Struct, frozen=True):
-    """manifest.json; the first seven fields are what the registry and inference read."""
+    """manifest.json; the first seven fields, feature_names and feature_source_sha256 are what the registry reads."""
 
     format: str
     model_id: str
@@ -66,6 +66,7 @@ class TrainManifest(msgspec.Struct, frozen=True):
     versions: dict[str, str]
     data: DataSnapshot
     feature_names: tuple[str, ...]
+    feature_source_sha256: str
     labels: dict[str, str]
     costs: CostModel
     folds: tuple[FoldRecord, ...]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +11,9 @@ from qraft_contracts.subjects import INTERVAL_SECONDS
 from qraft_store.bars.port import BarPanel
 from svc_train.domain.samples import Float32Array, FloatArray
 
-# (open, high, low, close, volume, first_index) -> (n_bars, n_symbols, n_features); row t uses rows 0..t.
-ComputeFeatures = Callable[[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray, int], Float32Array]
+# (inputs by name, (n_bars, n_symbols) each; grid index of row 0) -> (n_bars, n_symbols, n_features); row t uses rows
+# 0..t.
+ComputeFeatures = Callable[[Mapping[str, FloatArray], int], Float32Array]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,11 @@ class FeatureSet:
     names: tuple[str, ...]
     signature: str
     compute: ComputeFeatures
+
+
+def inputs_of(bars: BarPanel) -> dict[str, FloatArray]:
+    """Return the bars as features read them; what else features may read is absent, so NaN to them."""
+    return {"open": bars.open, "high": bars.high, "low": bars.low, "close": bars.close, "volume": bars.volume}
 
 
 def first_grid_index(bars: BarPanel) -> int:

@@ -21,7 +21,7 @@ from svc_train.domain.forecasts import Forecasts, HorizonReport, calibrate, conf
 from svc_train.domain.heads import OUTPUTS, HorizonModel, native_outputs
 from svc_train.domain.leakage import prove_no_leakage
 from svc_train.domain.manifest import fold_records, instant_of, run_id_of, snapshot_of
-from svc_train.domain.panel import FeatureSet, first_grid_index
+from svc_train.domain.panel import FeatureSet, first_grid_index, inputs_of
 from svc_train.domain.quality import inspect_bars
 from svc_train.domain.result import TrainResult
 from svc_train.domain.samples import Float32Array, FloatArray, Samples, complete_samples, on_stride
@@ -30,8 +30,8 @@ from svc_train.domain.trees import distinct_thresholds
 from svc_train.ports import HeadLearner, ModelGraph, Progress, Provenance
 from svc_train.usecases.fit import HeadFitter
 
-# Beside the fits: features, calibrate, export, parity, leakage.
-_N_OTHER_STEPS: Final = 5
+# Beside the fits: features, calibrate, export, parity, leakage, and the proof that the job makes when it is over.
+_N_OTHER_STEPS: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Trainer:
         self.progress.begin(len(config.horizons) * (config.n_folds + 1) + _N_OTHER_STEPS)
         self.progress.step("features")
         n_bars, first_index = bars.closed_at.size, first_grid_index(bars)
-        features = self.features.compute(bars.open, bars.high, bars.low, bars.close, bars.volume, first_index)
+        features = self.features.compute(inputs_of(bars), first_index)
         samples = complete_samples(features)
         targets = self._targets(bars)
         plan = plan_folds(config, targets, first_bar=int(samples.bar[0]), n_bars=n_bars)
