@@ -1,0 +1,214 @@
+"""Audit a lake: read every series of every kind in a window and judge it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from qraft_contracts.kinds import KINDS
+from qraft_contracts.subjects import INTERVAL_SECONDS
+from qraft_contracts.times import format_instant
+from qraft_data.audit.expectation import REQUIRED_KINDS, Thresholds, Window, owed_times, recent_part
+from qraft_data.audit.findings import AUDIT_FORMAT, Audit, Quarantined, SeriesAudit, Verdict
+from qraft_data.audit.judge import Rows, judge, mend_command
+from qraft_data.times import Int64Array, float_column, micros_column
+from qraft_store.bars.port import BarPanel, BarStore
+from qraft_store.tables.port import TableStore
+
+# Values whose size may not change from one stretch to the next; what is 0 most of the time says nothing.
+_SIZED: Final = {
+    "bars": ("close",),
+    "mark_price": ("close",),
+    "quote_bars": ("bid_close",),
+    "funding": ("funding_rate",),
+    "open_interest": ("open_interest_usd",),
+    "long_short": ("account_ratio",),
+    "macro": ("value",),
+    "onchain": ("value",),
+    "trades": ("price",),
+}
+_PRICES: Final = {"bars": "close", "mark_price": "close", "quote_bars": "bid_close"}
+# Times of a table are rounded to the grid when they are this near: venues stamp settlements some milliseconds late.
+_NEAR_US: Final = 60_000_000
+
+
+@dataclass(slots=True)
+class Auditor:
+    """What an audit needs. on_series: called with (done, total) as series are judged."""
+
+    bars: BarStore
+    tables: TableStore
+    thresholds: Thresholds
+    on_series: Callable[[int, int], None]
+
+    def audit(self, *, mode: str, market: str, interval: str, window: Window) -> Audit:
+        """
+        Judge everything that is stored, and say what the market lacks for training.
+
+        Args:
+            mode: production or full; it names the audit, `window` is what is read.
+            market: whose series decide whether the lake is ready.
+            interval: of the bars that decide.
+        """
+        work = [("bars", name, grid) for grid in INTERVAL_SECONDS for name in self.bars.markets(grid)]
+        work += [(kind, name, "") for kind in KINDS if kind != "bars" for name in self.tables.markets(kind)]
+        found: list[SeriesAudit] = []
+        for done, (kind, name, grid) in enumerate(work):
+            found += self._bars(name, grid, window) if kind == "bars" else self._table(kind, name, window)
+            self.on_series(done + 1, len(work))
+        found += self._absent(found, market, interval)
+        found = [msgspec.structs.replace(it, is_required=_decides(it, market, interval)) for it in found]
+        required = [it for it in found if it.is_required]
+        n_ready = sum(it.verdict is Verdict.READY for it in required)
+        return Audit(
+            format=AUDIT_FORMAT,
+            mode=mode,
+            start=format_instant(window.start),
+            end=format_instant(window.end),
+            market=market,
+            ready=bool(required) and n_ready == len(required),
+            n_required=len(required),
+            n_ready=n_ready,
+            thresholds=self.thresholds.as_dict(),
+            series=tuple(sorted(found, key=lambda it: (it.kind, it.market, it.interval, it.symbol))),
+            quarantined=tuple(self._quarantined()),
+            versions=self._versions(work),
+        )
+
+    def _bars(self, market: str, interval: str, window: Window) -> list[SeriesAudit]:
+        found = []
+        for symbol in self.bars.symbols(market=market, interval=interval):
+            first, latest = (self._panel(market, interval, symbol, window, revisions=it) for it in ("first", "latest"))
+            times, close, n_revised = _closes(first, latest)
+            owed = owed_times("bars", market=market, interval=interval, symbol=symbol, window=window)
+            rows = Rows("bars", market, interval, symbol, times, {"close": close}, n_revised,
+                        (latest.origin.value,) if latest else ())  # fmt: skip
+            found.append(judge(rows, owed, window=window, part=window, thresholds=self.thresholds,
+                               sized=_SIZED["bars"], priced="close"))  # fmt: skip
+        return found
+
+    def _panel(self, market: str, interval: str, symbol: str, window: Window, *, revisions: str) -> BarPanel | None:
+        return self.bars.read(
+            market=market, interval=interval, symbols=(symbol,), start=window.start, end=window.end,
+            revisions="latest" if revisions == "latest" else "first",
+        )  # fmt: skip
+
+    def _table(self, kind: str, market: str, window: Window) -> list[SeriesAudit]:
+        names = tuple(name for name in (*_SIZED.get(kind, ()), *_extra(kind)))
+        # A settlement that is due at the end of the window may be stamped a little later.
+        table = self.tables.read(
+            kind, market=market, symbols=None, start=window.start, end=window.end + timedelta(microseconds=_NEAR_US),
+            columns=("symbol", "event_at", "revision", "origin", *names), revisions="all",
+        )  # fmt: skip
+        part = recent_part(KINDS[kind], window)
+        found = []
+        symbols = np.asarray(table["symbol"].to_pylist(), dtype=object)
+        for symbol in self.tables.symbols(kind, market=market):
+            mine = table.filter(pa.array(symbols == symbol))
+            rows = _rows(kind, market, symbol, mine, names)
+            step_s = _pace(mine) if kind == "funding" else None
+            owed = owed_times(kind, market=market, interval="", symbol=symbol, window=part, step_s=step_s)
+            _keep_window(rows, owed, window)
+            found.append(judge(rows, owed, window=window, part=part, thresholds=self.thresholds,
+                               sized=_SIZED.get(kind, ()), priced=_PRICES.get(kind, "")))  # fmt: skip
+        return found
+
+    def _absent(self, found: list[SeriesAudit], market: str, interval: str) -> list[SeriesAudit]:
+        """Return one finding for each required kind of which the market has nothing at all."""
+        there = {it.kind for it in found if it.market == market and it.interval in ("", interval)}
+        return [nothing_stored(kind, market, interval if kind == "bars" else "") for kind in REQUIRED_KINDS
+                if kind not in there]  # fmt: skip
+
+    def _quarantined(self) -> list[Quarantined]:
+        counts: Counter[tuple[str, str, str]] = Counter()
+        for kind in KINDS:
+            if kind == "bars":
+                continue
+            for market in self.tables.markets(kind):
+                for reason in self.tables.quarantine(kind, market=market)["reason"].to_pylist():
+                    counts[kind, market, str(reason)] += 1
+        return [Quarantined(kind=k, market=m, reason=r, n=n) for (k, m, r), n in sorted(counts.items())]
+
+    def _versions(self, work: list[tuple[str, str, str]]) -> dict[str, str]:
+        return {
+            f"{kind}/{grid}/{name}" if grid else f"{kind}/{name}": (
+                self.bars.version(market=name, interval=grid) if grid else self.tables.version(kind, market=name)
+            )
+            for kind, name, grid in work
+        }
+
+
+def _decides(it: SeriesAudit, market: str, interval: str) -> bool:
+    """Return whether a series is one that training on the market's bars needs."""
+    is_judged = it.verdict is not Verdict.UNJUDGED
+    return it.market == market and is_judged and it.kind in REQUIRED_KINDS and it.interval in ("", interval)
+
+
+def nothing_stored(kind: str, market: str, interval: str) -> SeriesAudit:
+    """Return the finding of a required kind without a row."""
+    return SeriesAudit(
+        kind=kind, market=market, interval=interval, symbol="", is_required=True, verdict=Verdict.NOT_READY,
+        reasons=(f"nothing of {kind} is stored for {market}",), first="", last="", n_rows=0, n_expected=None,
+        n_missing=0, completeness=0.0, n_gaps=0, gaps=(), n_revised=0, n_outliers=0, outliers=(), drift=1.0,
+        drift_field="", age_s=None, is_recent_only=False, origins=(), coverage=(),
+        mend=mend_command(kind),
+    )  # fmt: skip
+
+
+def _closes(first: BarPanel | None, latest: BarPanel | None) -> tuple[Int64Array, np.ndarray, int]:
+    if latest is None:
+        return np.empty(0, dtype=np.int64), np.empty(0), 0
+    close = latest.close[:, 0]
+    known = np.isfinite(close)
+    n_revised = int(known.sum())
+    if first is not None:
+        same = np.isin(latest.closed_at, first.closed_at)
+        before = np.full(close.size, np.nan)
+        before[same] = first.close[np.isin(first.closed_at, latest.closed_at), 0]
+        n_revised = int((known & (before != close)).sum())
+    return latest.closed_at[known].astype("datetime64[us]").astype(np.int64), close[known], n_revised
+
+
+def _rows(kind: str, market: str, symbol: str, table: pa.Table, names: tuple[str, ...]) -> Rows:
+    revision = np.asarray(table["revision"].to_numpy())
+    first = table.filter(pa.array(revision == 0))
+    times = micros_column(first, "event_at")
+    values = {name: float_column(first, name) for name in names}
+    origins = tuple(sorted({str(it) for it in table["origin"].unique().to_pylist()}))
+    return Rows(kind, market, "", symbol, times, values, int((revision > 0).sum()), origins)
+
+
+def _extra(kind: str) -> tuple[str, ...]:
+    return ("period_hours",) if kind == "funding" else ()
+
+
+def _pace(table: pa.Table) -> int | None:
+    """Return the seconds between two settlements as the rows themselves say, or None without rows."""
+    hours = float_column(table, "period_hours")
+    return round(float(np.median(hours)) * 3600) if hours.size else None
+
+
+def _keep_window(rows: Rows, owed: Int64Array | None, window: Window) -> None:
+    """Move times onto the owed ones that they are near, then drop what lies outside the window."""
+    if owed is not None:
+        rows.times = _on_grid(rows.times, owed)
+    inside = (rows.times > window.start_us) & (rows.times <= window.end_us)
+    rows.times = rows.times[inside]
+    rows.values = {name: values[inside] for name, values in rows.values.items()}
+
+
+def _on_grid(times: Int64Array, owed: Int64Array) -> Int64Array:
+    """Return the times, those near an owed one moved onto it."""
+    if not owed.size or not times.size:
+        return times
+    place = np.clip(np.searchsorted(owed, times), 1, max(1, owed.size - 1))
+    left, right = owed[np.maximum(place - 1, 0)], owed[np.minimum(place, owed.size - 1)]
+    near = np.where(np.abs(times - left) <= np.abs(times - right), left, right)
+    return np.where(np.abs(near - times) <= _NEAR_US, near, times)

@@ -1,0 +1,157 @@
+"""An audit over both kinds of stores: what is whole is ready, what is not is named with the command that mends it."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+import msgspec
+import numpy as np
+import pytest
+from tests.libs.data.data_kit import STEP, T0, put_bars, put_rows
+
+from qraft_data.audit.expectation import FULL_SINCE, Thresholds, Window, owed_times, window_of
+from qraft_data.audit.findings import Audit, SeriesAudit, Verdict
+from qraft_data.audit.page import audit_page
+from qraft_data.audit.run import Auditor
+from qraft_data.library import DataLibrary
+
+N_DAYS = 4
+END = T0 + timedelta(days=N_DAYS)
+N_BARS = N_DAYS * 288
+WINDOW = Window(T0, END)
+MARKET = "binance.perp"
+
+
+def put_everything(library: DataLibrary, *, skip: frozenset[int] = frozenset(), percent_from: int = 10**9) -> None:
+    """Store what a perpetual market needs. skip: bars left out. percent_from: where funding turns into percent."""
+    prices = 100.0 + np.sin(np.arange(N_BARS))
+    prices[list(skip)] = np.nan
+    put_bars(library, {"BTCUSDT": prices.tolist()})
+    hours = [T0 + timedelta(hours=i + 1) for i in range(N_DAYS * 24)]
+    put_rows(library, "open_interest", [{"symbol": "BTCUSDT", "event_at": t, "open_interest_usd": 1e9} for t in hours])
+    basis = {"spot_price": 100.0, "future_price": 100.1, "basis_frac": 0.001}
+    put_rows(library, "basis", [{"symbol": "BTCUSDT", "event_at": t, **basis} for t in hours])
+    put_rows(
+        library, "funding",
+        [
+            {"symbol": "BTCUSDT", "event_at": t + timedelta(milliseconds=4),
+             "funding_rate": 1e-4 * (100.0 if i >= percent_from else 1.0), "period_hours": 1.0}
+            for i, t in enumerate(hours)
+        ],
+    )  # fmt: skip
+
+
+def audited(library: DataLibrary) -> Audit:
+    auditor = Auditor(library.bars, library.tables, Thresholds(), lambda _done, _total: None)
+    return auditor.audit(mode="production", market=MARKET, interval="5m", window=WINDOW)
+
+
+def of(found: Audit, kind: str) -> SeriesAudit:
+    (only,) = (it for it in found.series if it.kind == kind)
+    return only
+
+
+def test_whole_series_make_the_lake_ready_and_late_stamps_of_some_milliseconds_do_not_matter(
+    library: DataLibrary,
+) -> None:
+    put_everything(library)
+
+    found = audited(library)
+
+    assert found.ready
+    assert (found.n_ready, found.n_required) == (4, 4)
+    assert of(found, "funding").completeness == 1.0
+    assert of(found, "bars").coverage == (1.0,) * 60
+
+
+def test_a_gap_is_named_with_its_ends_and_the_command_that_mends_it(library: DataLibrary) -> None:
+    put_everything(library, skip=frozenset(range(100, 130)))
+
+    bars = of(audited(library), "bars")
+
+    assert bars.verdict is Verdict.NOT_READY
+    assert (bars.n_missing, bars.n_gaps) == (30, 1)
+    assert bars.gaps[0].after == "2025-06-01T08:20:00Z"
+    assert bars.gaps[0].until == "2025-06-01T10:50:00Z"
+    assert bars.mend == (
+        "qraft data collect --source exchange --kind bars --from 2025-06-01T08:20:00Z --until 2025-06-01T10:50:00Z"
+    )
+
+
+def test_another_unit_in_mid_series_is_found(library: DataLibrary) -> None:
+    put_everything(library, percent_from=48)
+
+    funding = of(audited(library), "funding")
+
+    assert funding.verdict is Verdict.NOT_READY
+    assert any("another unit" in reason for reason in funding.reasons)
+
+
+def test_a_required_kind_without_a_row_is_named(library: DataLibrary) -> None:
+    put_bars(library, {"BTCUSDT": (100.0 + np.sin(np.arange(N_BARS))).tolist()})
+
+    found = audited(library)
+
+    assert not found.ready
+    lacking = [it.kind for it in found.required if it.verdict is Verdict.NOT_READY]
+    assert lacking == ["basis", "funding", "open_interest"]
+
+
+def test_an_empty_lake_is_not_ready(library: DataLibrary) -> None:
+    found = audited(library)
+
+    assert not found.ready
+    assert found.n_required == 4
+
+
+def test_events_without_a_schedule_are_not_judged(library: DataLibrary) -> None:
+    put_everything(library)
+    put_rows(
+        library, "trades",
+        [{"symbol": "BTCUSDT", "event_at": T0 + STEP, "row_id": "1", "price": 1.0, "qty": 1.0, "is_taker_buy": True}],
+    )  # fmt: skip
+
+    found = audited(library)
+
+    assert of(found, "trades").verdict is Verdict.UNJUDGED
+    assert found.ready
+
+
+def test_two_audits_of_the_same_lake_have_the_same_bytes(library: DataLibrary) -> None:
+    put_everything(library, skip=frozenset({7}))
+
+    first, second = audited(library), audited(library)
+
+    assert msgspec.json.encode(first) == msgspec.json.encode(second)
+    assert audit_page(first) == audit_page(second)
+
+
+def test_page_names_every_gap_and_asks_nothing_of_the_network(library: DataLibrary) -> None:
+    put_everything(library, skip=frozenset(range(100, 130)))
+
+    page = audit_page(audited(library))
+
+    assert "qraft data collect --source exchange --kind bars" in page
+    assert "未就绪" in page
+    assert not re.search(r"https?://|<script", page)
+
+
+def test_closed_hours_of_new_york_are_not_owed() -> None:
+    # 2025-07-03 closes early, 2025-07-04 is a holiday.
+    week = Window(T0 + timedelta(days=29), T0 + timedelta(days=36))
+
+    owed = owed_times("bars", market="us.equities", interval="1d", symbol="AAPL", window=week)
+
+    assert owed is not None
+    assert owed.size == 4
+
+
+@pytest.mark.parametrize(("mode", "start"), [("production", END - timedelta(days=420)), ("full", FULL_SINCE)])
+def test_modes_have_their_windows(mode: str, start: object) -> None:
+    assert window_of(mode, end=END).start == start
+
+
+def test_an_unknown_mode_is_refused() -> None:
+    with pytest.raises(ValueError, match="production or full"):
+        window_of("half", end=END)
