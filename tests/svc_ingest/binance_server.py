@@ -1,4 +1,4 @@
-"""The part of Binance's spot API that bars need, over real HTTP: exchangeInfo and klines in the venue's format."""
+"""The part of Binance's spot and futures APIs that we read, over real HTTP: the venue's formats, limits and errors."""
 
 from __future__ import annotations
 
@@ -16,6 +16,38 @@ STEP_MS = 300_000
 
 
 @dataclass
+class Futures:
+    """
+    Rows of the futures API by path, each with the name of its time; the time now; how far back statistics reach.
+
+    page_max: the most rows of one answer.
+    """
+
+    rows: dict[str, list[dict[str, Any]]]
+    now_ms: int
+    retention_ms: int = 30 * 86_400_000
+    page_max: int = 500
+    asked: list[tuple[str, int, int]] = field(default_factory=list)  # path, startTime, endTime
+
+    def answer(self, path: str, query: dict[str, str]) -> tuple[int, object]:
+        """Return status and body as fapi does."""
+        start, end = int(query.get("startTime", 0)), int(query.get("endTime", self.now_ms))
+        self.asked.append((path, start, end))
+        if path.startswith("/futures/data/") and start < self.now_ms - self.retention_ms:
+            return 400, {"code": -1130, "msg": "parameter 'startTime' is invalid."}
+        if path.endswith("aggTrades") and end - start > 3_600_000:
+            return 400, {"code": -4166, "msg": "Search window is restricted to recent 1 hour"}
+        name = _TIME_OF[path.rpartition("/")[2]]
+        found = [row for row in self.rows.get(path, []) if start <= int(row[name]) <= end]
+        return 200, found[: min(int(query.get("limit", 500)), self.page_max)]
+
+
+_TIME_OF = {"fundingRate": "fundingTime", "aggTrades": "T", "openInterestHist": "timestamp",
+            "globalLongShortAccountRatio": "timestamp", "topLongShortPositionRatio": "timestamp",
+            "takerlongshortRatio": "timestamp"}  # fmt: skip
+
+
+@dataclass
 class Venue:
     """What the venue knows: closes by symbol and bar number, and what it is to do wrong."""
 
@@ -27,6 +59,9 @@ class Venue:
     hidden: set[tuple[str, int]] = field(default_factory=set)
     requests: list[str] = field(default_factory=list)
     url: str = ""
+    futures: Futures | None = None
+    # Answers to give instead, one a request: (status, headers, body).
+    answers: list[tuple[int, dict[str, str], object]] = field(default_factory=list)
 
     def klines(self, symbol: str, start_ms: int, limit: int) -> list[list[Any]]:
         rows = []
@@ -47,6 +82,15 @@ def _market(symbol: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _contract(symbol: str) -> dict[str, Any]:
+    return {
+        "symbol": symbol, "pair": symbol, "contractType": "PERPETUAL", "deliveryDate": 4133404800000,
+        "onboardDate": 1569398400000, "status": "TRADING", "baseAsset": symbol[:-4], "quoteAsset": "USDT",
+        "marginAsset": "USDT", "pricePrecision": 2, "quantityPrecision": 3, "baseAssetPrecision": 8,
+        "quotePrecision": 8, "underlyingType": "COIN", "orderTypes": ["LIMIT"], "filters": [],
+    }  # fmt: skip
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     venue: Venue
@@ -55,7 +99,10 @@ class _Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         query = {key: values[0] for key, values in parse_qs(url.query).items()}
         self.venue.requests.append(url.path)
-        if self.venue.fail_next > 0:
+        if self.venue.answers:
+            status, headers, body = self.venue.answers.pop(0)
+            self._answer(status, body, headers)
+        elif self.venue.fail_next > 0:
             self.venue.fail_next -= 1
             self._answer(503, {"code": -1, "msg": "service unavailable"})
         elif url.path == "/api/v3/exchangeInfo":
@@ -65,12 +112,35 @@ class _Handler(BaseHTTPRequestHandler):
                 200,
                 self.venue.klines(query["symbol"], int(query.get("startTime", 0)), int(query.get("limit", 500))),
             )
+        elif self.venue.futures is not None and self._futures(url.path, query):
+            pass
         else:
             self._answer(404, {"code": -1, "msg": f"no {url.path}"})
 
-    def _answer(self, status: int, body: object) -> None:
+    def _futures(self, path: str, query: dict[str, str]) -> bool:
+        """Answer a request to the futures API; return whether it was one."""
+        futures = self.venue.futures
+        assert futures is not None
+        if path == "/fapi/v1/exchangeInfo":
+            self._answer(200, {"symbols": [_contract(symbol) for symbol in self.venue.closes]})
+        elif path in ("/fapi/v1/klines", "/fapi/v1/markPriceKlines"):
+            start, limit = int(query.get("startTime", 0)), int(query.get("limit", 500))
+            self._answer(200, self.venue.klines(query["symbol"], start, limit))
+        elif path in ("/fapi/v1/depth", "/api/v3/depth"):
+            times = {"E": futures.now_ms, "T": futures.now_ms - 7} if "fapi" in path else {}
+            book = {"bids": [["99.50", "2.0"], ["99.40", "1.0"]], "asks": [["100.50", "3.0"]]}
+            self._answer(200, {"lastUpdateId": 4711} | times | book)
+        elif path.startswith(("/fapi/", "/futures/data/")) and path.rpartition("/")[2] in _TIME_OF:
+            self._answer(*futures.answer(path, query))
+        else:
+            return False
+        return True
+
+    def _answer(self, status: int, body: object, headers: dict[str, str] | None = None) -> None:
         data = json.dumps(body).encode()
         self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
@@ -130,6 +131,17 @@ async def test_short_outage_is_waited_out(venue: Venue) -> None:
         found = await batches_of(source, after=at(6), until=at(8))
 
     assert [index for index, _, _ in shown(found)] == [7, 8]
+
+
+@pytest.mark.parametrize("status", [429, 418])
+async def test_venue_that_wants_us_away_is_not_asked_before_it_said(venue: Venue, status: int) -> None:
+    async with source_at(venue, at(9)) as source:
+        venue.answers = [(status, {"Retry-After": "0.3"}, {"code": -1003, "msg": "Too many requests"})]
+        began_s = time.monotonic()
+        found = await batches_of(source, after=at(6), until=at(8))
+        took_s = time.monotonic() - began_s
+
+    assert [index for index, _, _ in shown(found)] == [7, 8] and took_s >= 0.3
 
 
 async def test_long_outage_is_transient(venue: Venue) -> None:

@@ -1,10 +1,12 @@
-"""`python -m svc_ingest` serves; `python -m svc_ingest load --until T` loads history into the lake and ends."""
+"""`python -m svc_ingest` serves; with a command it does that and ends. A further command is a line of COMMANDS."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
 
 from pydantic import ValidationError
 
@@ -12,21 +14,75 @@ from qraft_contracts.outcomes import Outcome, Transient
 from qraft_runtime.settings import CommonSettings
 from qraft_telemetry import logs
 from svc_ingest import app
-from svc_ingest.settings import IngestSettings, parse_operator_instant
+from svc_ingest.api import arguments, data_arguments, data_commands
+from svc_ingest.settings import IngestSettings
 
 EXIT_AGAIN = 1  # something outside is away: the same call may succeed later
 EXIT_USAGE = 2  # a setting or the data must be changed first
+Run = Callable[[CommonSettings, IngestSettings, argparse.Namespace], int]
 
 
-def main(arguments: Sequence[str]) -> int:
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command: what `--help` says of it, its arguments, and what it runs."""
+
+    help: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Run
+
+
+COMMANDS: Final[dict[str, Command]] = {
+    "load": Command(
+        "load history into the lake, print JSON progress lines, end",
+        arguments.add_load,
+        lambda common, settings, options: app.load(common, settings, until=options.until),
+    ),
+    "collect": Command(
+        "bring every data set of QRAFT_DATA, or an exchange's history, into the lake",
+        arguments.add_collect,
+        lambda common, settings, options: app.collect(
+            common, settings, source=options.source, selection=arguments.selection_of(options)
+        ),
+    ),
+    "audit": Command(
+        "judge completeness, gaps, bad ticks and units of what is stored; name what would mend it",
+        data_arguments.add_audit,
+        lambda common, _settings, options: data_commands.audit(
+            app.stored(common),
+            mode=options.mode,
+            market=options.market,
+            interval=options.interval,
+            end=options.until,
+            days=options.days,
+        ),
+    ),
+    "mend": Command(
+        "run the commands that the last audit named, then audit again",
+        data_arguments.add_nothing,
+        lambda common, _settings, _options: data_commands.mend(app.stored(common)),
+    ),
+    "show": Command(
+        "show fields as they were known at a time",
+        data_arguments.add_show,
+        lambda common, _settings, options: data_commands.show(app.stored(common), data_arguments.query_of(options)),
+    ),
+    "snapshot": Command(
+        "freeze a query under its hash, verify a snapshot, or list them",
+        data_arguments.add_snapshot,
+        lambda common, _settings, options: _snapshot(common, options),
+    ),
+}
+
+
+def main(words: Sequence[str]) -> int:
     """Run one command and return its exit code; what the operator must mend is said in one line."""
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_args(words)
     logs.configure(app.NAME)
     try:
         common, settings = CommonSettings(), IngestSettings()
-        if options.command == "load":
-            return app.load(common, settings, until=options.until)
-        return app.serve(common, settings)
+        if options.command is None:
+            return app.serve(common, settings)
+        return COMMANDS[options.command].run(common, settings, options)
     except ValidationError as error:
         wrong = [f"QRAFT_INGEST_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors()]
         logs.get().error("ingest.failed", reason="bad_settings", detail="; ".join(wrong))
@@ -36,16 +92,19 @@ def main(arguments: Sequence[str]) -> int:
         return EXIT_AGAIN if isinstance(error, Transient) else EXIT_USAGE
 
 
+def _snapshot(common: CommonSettings, options: argparse.Namespace) -> int:
+    if options.list:
+        return data_commands.list_snapshots(app.stored(common))
+    if options.verify:
+        return data_commands.verify_snapshot(app.stored(common), options.verify)
+    return data_commands.take_snapshot(app.stored(common), data_arguments.query_of(options))
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="svc_ingest", description="Closed market bars onto the bus.")
     commands = parser.add_subparsers(dest="command")
-    load = commands.add_parser("load", help="load history into the lake, print JSON progress lines, end")
-    load.add_argument(
-        "--until",
-        type=parse_operator_instant,
-        help="last closed_at to load, such as 2025-06-01T00:00:00Z; without it QRAFT_INGEST_REPLAY_FROM, "
-        "without that all closed bars of the source",
-    )
+    for name, command in COMMANDS.items():
+        command.add_arguments(commands.add_parser(name, help=command.help))
     return parser
 
 

@@ -12,24 +12,37 @@ from qraft_bus.nats import NatsBus
 from qraft_bus.settings import BusSettings
 from qraft_bus.streams import stream_of
 from qraft_contracts.origin import Origin
-from qraft_contracts.outcomes import Outcome
-from qraft_contracts.subjects import bars_subject
+from qraft_contracts.outcomes import Outcome, Transient
+from qraft_contracts.subjects import INTERVAL_SECONDS, bars_subject
 from qraft_contracts.times import format_instant
 from qraft_runtime.clock import Clock, SystemClock
 from qraft_runtime.health import Health
 from qraft_runtime.service import run_service
 from qraft_runtime.settings import CommonSettings
+from qraft_store.artefacts.objects import ObjectArtefactStore
 from qraft_store.bars.lake import ParquetLake
 from qraft_store.bars.port import BarStore
+from qraft_store.tables.lake import ParquetTables
+from qraft_store.tables.port import TableStore
 from qraft_telemetry import logs
+from svc_ingest.adapters.catalogue import OURS, read_catalogue
+from svc_ingest.adapters.collected import LakeRecord, refused_counts, table_of, write_collect_report
 from svc_ingest.adapters.files import FileSource
+from svc_ingest.adapters.readers import FileReader
 from svc_ingest.adapters.report import write_report
 from svc_ingest.adapters.simulator import MarketSimulator
+from svc_ingest.api.data_commands import StoredData
 from svc_ingest.api.replay import replay_routes
 from svc_ingest.domain.faults import QualityReport
 from svc_ingest.domain.quality import QualityCheck
+from svc_ingest.domain.raw import instant_of
+from svc_ingest.domain.tally import Named, Tally
+from svc_ingest.domain.venue_feeds import CONTRACTS, FEEDS, Banned, bar_feed
 from svc_ingest.ports import BarsBus, BarSource
 from svc_ingest.settings import IngestSettings
+from svc_ingest.usecases.backfill import Backfill
+from svc_ingest.usecases.collect import Collector, Selection
+from svc_ingest.usecases.derive import Deriver
 from svc_ingest.usecases.line import Line
 from svc_ingest.usecases.load import LoadProgress
 from svc_ingest.usecases.pace import FlowControl, ReplayPace
@@ -193,3 +206,84 @@ def _print_progress(progress: LoadProgress) -> None:
 def _print(event: str, **fields: object) -> None:
     sys.stdout.write(json.dumps({"event": event} | fields) + "\n")
     sys.stdout.flush()
+
+
+def stored(common: CommonSettings) -> StoredData:
+    """Return what the commands on stored data work on."""
+    return StoredData(
+        ParquetLake(common.lake), ParquetTables(common.lake), ObjectArtefactStore(common.artefacts),
+        common.home / "reports" / "data", lambda: refused_counts(common.lake),
+    )  # fmt: skip
+
+
+def collect(common: CommonSettings, settings: IngestSettings, *, source: str, selection: Selection) -> int:
+    """
+    Bring data into the lake, print JSON lines to standard output and a table to standard error.
+
+    source: files, derived, exchange, or all = files and what they allow to derive. Return 2 when something could not be
+    taken and 1 when something was away; the report says what.
+    """
+    clock, started_s, tally, is_away = SystemClock(), SystemClock().monotonic(), Tally(), False
+    bars, tables, record = ParquetLake(common.lake), ParquetTables(common.lake), LakeRecord(common.lake)
+    try:
+        if source in ("all", "files"):
+            catalogue = read_catalogue(settings.catalogue or OURS)
+            collector = Collector(catalogue, settings.data, FileReader(), bars, tables, record, clock, _print_collected)
+            collector.collect(selection, tally)
+        if source == "derived" or (source == "all" and not selection.datasets):
+            Deriver(bars, tables).derive(selection, tally)
+        if source == "exchange":
+            asyncio.run(_backfill(settings, selection, bars=bars, tables=tables, record=record, tally=tally))
+    except Transient as error:
+        is_away = True
+        tally.failures.append(Named(source, error.reason, error.detail))
+    finally:
+        bars.close()
+        tables.close()
+    path = common.home / "reports" / "ingest" / f"collect.{source}.json"
+    took_s = round(clock.monotonic() - started_s, 1)
+    write_collect_report(path, tally, source=source, finished_at=format_instant(clock.now()), took_s=took_s)
+    sys.stderr.write(table_of(tally))
+    totals = {name: n for name, n in tally.total().as_dict().items() if isinstance(n, int)}
+    ends = {"n_gaps": len(tally.gaps), "n_failures": len(tally.failures)}
+    _print("collect.finished", report=str(path), took_s=took_s, **totals, **ends)
+    return 1 if is_away else 2 if tally.failures else 0
+
+
+async def _backfill(
+    settings: IngestSettings, selection: Selection, *,
+    bars: BarStore, tables: TableStore, record: LakeRecord, tally: Tally,
+) -> None:  # fmt: skip
+    """Collect an exchange's past; a ban is remembered and obeyed by later runs."""
+    clock = SystemClock()
+    record.check_ban(settings.exchange, clock.now())
+    from svc_ingest.adapters.history import VenueClient  # ccxt costs a second of start
+
+    venue = VenueClient(settings.exchange, settings.named_symbols, url=settings.exchange_url, clock=clock)
+    feeds = [*FEEDS, *(bar_feed(contract, it, INTERVAL_SECONDS[it] * 1000)
+                       for contract in CONTRACTS for it in settings.collect_intervals)]  # fmt: skip
+    try:
+        await venue.open()
+        job = Backfill(venue, bars, tables, clock, settings.history, _print_collected)
+        wanted = [feed for feed in feeds if selection.takes(feed.kind)]
+        await job.run(wanted, settings.named_symbols, start=selection.start, end=selection.end, tally=tally)
+    except Banned as error:
+        record.set_ban(settings.exchange, instant_of(error.until_ms * 1000))
+        raise
+    finally:
+        record.keep_refused(f"exchange.{settings.exchange}", tally.refused)
+        await venue.close()
+
+
+def _print_collected(name: str, tally: Tally, done_frac: float) -> None:
+    own = [count for (dataset, _, _), count in tally.counts.items() if dataset == name]
+    failed = [it.code for it in tally.failures if it.where.startswith(name)]
+    _print(
+        "collect.progress",
+        dataset=name,
+        n_new=sum(count.n_new for count in own),
+        n_repeated=sum(count.n_repeated for count in own),
+        n_quarantined=sum(count.n_quarantined for count in own),
+        failed=failed[-1] if failed else None,
+        done_frac=round(done_frac, 4),
+    )

@@ -1,14 +1,19 @@
-"""What the use cases need of the outside: a source of raw bars, and the bus as far as a publisher sees it."""
+"""What the use cases need of the outside: sources of bars and data sets, and the bus as far as a publisher sees it."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 from qraft_bus.port import Delivery, OutMessage, PublishAck
 from qraft_contracts.origin import Origin
+from svc_ingest.domain.datasets import Dataset, ReaderName
+from svc_ingest.domain.parts import Part
 from svc_ingest.domain.raw import RawChunk
+from svc_ingest.domain.shaping import Refused
+from svc_ingest.domain.venue_feeds import Feed
 
 
 class BarSource(Protocol):
@@ -85,4 +90,61 @@ class BarsBus(Protocol):
 
     async def slowest_lag(self, stream: str) -> int:
         """Return the largest lag of all durables of a stream; raises Transient."""
+        ...
+
+
+class DatasetReader(Protocol):
+    """Files of data sets, as tables. Adapter: readers."""
+
+    def parts(self, path: Path, *, reader: ReaderName, companion: Path | None) -> Iterator[Part]:
+        """
+        Yield a file's rows in their order, some at a time; an empty file yields one part without rows.
+
+        Raises:
+            Malformed: if it is not whole, or not of that format.
+        """
+        ...
+
+
+class CollectRecord(Protocol):
+    """What is remembered of collected data sets. Adapter: collected."""
+
+    def version_of(self, dataset: Dataset, files: Sequence[Path]) -> str:
+        """Return what changes when the rules or the files of a data set change."""
+        ...
+
+    def done(self, dataset: str, version: str) -> Mapping[str, Any] | None:
+        """Return the counts of a data set that was collected whole in this version, or None."""
+        ...
+
+    def set_done(self, dataset: str, version: str, counts: Mapping[str, Any]) -> None:
+        """Remember a data set as collected whole."""
+        ...
+
+    def keep_refused(self, dataset: str, refused: Sequence[tuple[str, Refused]]) -> None:
+        """Replace the kept refused rows of a data set, each with its file."""
+        ...
+
+
+class VenueHistory(Protocol):
+    """What a venue tells of its past. Adapter: history."""
+
+    @property
+    def name(self) -> str:
+        """Return the venue's id, such as `binance`."""
+        ...
+
+    def has(self, feed: Feed, symbol: str) -> bool:
+        """Return whether the venue has the contract of a feed."""
+        ...
+
+    async def page(self, feed: Feed, symbol: str, *, start_ms: int, end_ms: int) -> Sequence[Mapping[str, Any]]:
+        """
+        Return the rows stamped start_ms to end_ms, inclusive, oldest first, feed.page_rows at most.
+
+        Raises:
+            Banned, TooOld: as their names say.
+            Malformed: if the venue refuses the request or changed its format.
+            Transient: if it is away.
+        """
         ...

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from qraft_contracts.subjects import INTERVAL_SECONDS
 
 DEFAULT_SYMBOLS = ("BNBUSDT", "BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT")
 
@@ -31,15 +33,24 @@ class IngestSettings(BaseSettings):
     exchange: str = "binance"  # an id of ccxt
     exchange_url: str | None = None  # a mirror of its public API, such as https://data-api.binance.vision
     history_days: int = Field(default=30, ge=1)  # an exchange's backfill into an empty lake
+    catalogue: Path | None = None  # of data sets for `collect`; None = the one that comes with the service
+    collect_intervals: Annotated[tuple[str, ...], NoDecode] = ("1m", "5m", "1h")  # bars of `collect --source exchange`
     seed: int = 7  # of the simulator
     simulated_days: int = Field(default=270, ge=1)
     simulated_replay_days: int = Field(default=29, ge=0)  # of them, left out of the history and played
 
-    @field_validator("symbols", mode="before")
+    @field_validator("symbols", "collect_intervals", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("collect_intervals")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := sorted(set(value) - set(INTERVAL_SECONDS)):
+            raise ValueError(f"expected intervals out of {sorted(INTERVAL_SECONDS)}, received {unknown}")
         return value
 
     @property
@@ -56,14 +67,3 @@ class IngestSettings(BaseSettings):
     def history(self) -> timedelta:
         """Return how far back an exchange's backfill reaches."""
         return timedelta(days=self.history_days)
-
-
-def parse_operator_instant(text: str) -> datetime:
-    """
-    Return the instant that an operator typed: 2025-06-01T00:00:00Z, or 2025-06-01 for its UTC midnight.
-
-    Raises:
-        ValueError: if the text names none.
-    """
-    instant = datetime.fromisoformat(text)
-    return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)

@@ -16,6 +16,7 @@ from qraft_contracts.outcomes import Malformed, Transient
 from qraft_contracts.subjects import INTERVAL_SECONDS
 from qraft_runtime.clock import Clock
 from qraft_telemetry import logs
+from svc_ingest.adapters.waits import told_to_wait_s
 from svc_ingest.domain.raw import RawChunk, RawRows, instant_of, micros_of
 
 T = TypeVar("T")
@@ -201,6 +202,13 @@ class ExchangeSource:
                 return await call()
             except _REFUSALS as error:
                 raise Malformed("exchange_refused", f"could not read {what}: {error}") from error
+            except (ccxt.DDoSProtection, ccxt.RateLimitExceeded) as error:
+                # Asking on would make a ban longer; a live source has nothing to do but to wait it out.
+                wait_s = told_to_wait_s(self._client.last_response_headers, error)
+                if attempt == self._settings.retries_max:
+                    raise Transient("exchange_away", f"could not read {what}: {error}") from error
+                logs.get().warning("exchange.told_to_wait", what=what, wait_s=wait_s, error=str(error)[:200])
+                await asyncio.sleep(wait_s)
             except ccxt.BaseError as error:
                 if attempt == self._settings.retries_max:
                     raise Transient("exchange_away", f"could not read {what}: {error}") from error
