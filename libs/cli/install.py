@@ -22,7 +22,8 @@ def main() -> int:
         run = installer(requirements)
         if run is None:
             continue
-        code = run(["--require-hashes", "-r", str(requirements)])
+        # The file is complete; what it leaves out (torch) must not be asked for again by who declares it.
+        code = run(["--require-hashes", "--no-deps", "-r", str(requirements)])
         code = code or run(["--no-deps", "--no-build-isolation", *editables])
         if code == 0:
             return 0

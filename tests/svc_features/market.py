@@ -6,12 +6,12 @@ import numpy as np
 
 from qraft_contracts.origin import Origin
 from qraft_frames.bars import BarBatch
-from qraft_quant.features import WARM_UP_BARS
+from qraft_quant.features import FULL
 
 STEP = timedelta(minutes=5)
 FIRST = datetime(2025, 6, 1, 0, 5, tzinfo=UTC)
 SYMBOLS = ("AAA", "BBB", "CCC")
-N_HISTORY = WARM_UP_BARS + 40
+N_HISTORY = FULL.warm_up_bars + 40
 
 
 def make_market(n_bars, seed=3):

@@ -8,7 +8,7 @@ import pytest
 from tests.svc_features.market import FIRST, N_HISTORY, make_batches, make_market
 
 from qraft_contracts.outcomes import Malformed, Refused
-from qraft_quant.features import compute_history
+from qraft_quant.features import BAR_INPUTS, FULL, compute_history
 from qraft_store.bars.memory import MemoryBarStore
 from svc_features.domain.grid import grid_index
 from svc_features.usecases import ComputeFeatures
@@ -18,11 +18,12 @@ from svc_features.usecases import ComputeFeatures
 def market():
     values = make_market(N_HISTORY + 30)
     first_index = grid_index(FIRST, interval_s=300)
-    return make_batches(values), compute_history(*values, first_index=first_index)
+    inputs = dict(zip(BAR_INPUTS, values, strict=True))
+    return make_batches(values), compute_history(inputs, first_index, features=FULL)
 
 
 def _compute(store):
-    return ComputeFeatures("crypto", "5m", store, 100)
+    return ComputeFeatures("crypto", "5m", store, 100, FULL)
 
 
 def test_steps_give_the_bits_of_the_history_also_after_a_restart(market):
@@ -108,4 +109,4 @@ def test_more_symbols_than_allowed_is_malformed(market):
     bars, _ = market
 
     with pytest.raises(Malformed, match="too_many_symbols"):
-        ComputeFeatures("crypto", "5m", MemoryBarStore(), 2)(bars[0])
+        ComputeFeatures("crypto", "5m", MemoryBarStore(), 2, FULL)(bars[0])

@@ -19,7 +19,7 @@ from qraft_contracts.subjects import FEATURES_READY
 from qraft_contracts.times import format_instant
 from qraft_frames.bars import BarBatch, encode_bars
 from qraft_frames.features import decode_features
-from qraft_quant.features import FEATURE_NAMES, WARM_UP_BARS, compute_history, feature_signature
+from qraft_quant.features import FULL, compute_history
 from qraft_store.bars.memory import MemoryBarStore
 from svc_features.handlers import SERVICE, BarsHandler
 from svc_features.usecases import ComputeFeatures
@@ -27,6 +27,7 @@ from svc_features.usecases import ComputeFeatures
 STEP = timedelta(minutes=5)
 START = datetime(2025, 3, 1, tzinfo=UTC)
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
+WARM_UP_BARS = FULL.warm_up_bars
 N_BARS = WARM_UP_BARS + 12
 VALUES = ("open", "high", "low", "close", "volume")
 
@@ -73,7 +74,7 @@ class Line:
         self.bus = MemoryBus(self.broker, name=SERVICE, settings=BusSettings())
         if is_bus_up:
             await self.bus.start()
-        self.handler = BarsHandler(self.bus, ComputeFeatures("crypto", "5m", self.store, 10))
+        self.handler = BarsHandler(self.bus, ComputeFeatures("crypto", "5m", self.store, 10, FULL))
         return self
 
     async def take(self, batch):
@@ -109,13 +110,25 @@ async def test_features_are_those_of_the_history(line):
     published = [await line.take(bar(i)) for i in range(WARM_UP_BARS, N_BARS)]
 
     first_index = int(closed_at(0).timestamp()) // 300
-    expected = compute_history(*(WALK[name] for name in VALUES), first_index)[WARM_UP_BARS:]
+    expected = compute_history(WALK, first_index, features=FULL)[WARM_UP_BARS:]
     for data, values in zip(published, expected, strict=True):
         assert decode_features(data).values.tobytes() == values.tobytes()
     batch = decode_features(published[-1])
-    assert (batch.names, batch.symbols, batch.signature) == (FEATURE_NAMES, SYMBOLS, feature_signature("5m"))
+    assert (batch.names, batch.symbols, batch.signature) == (FULL.names, SYMBOLS, FULL.signature("5m"))
     assert (batch.as_of, batch.origin) == (closed_at(N_BARS - 1), Origin.REPLAY)
     assert np.isfinite(batch.values).all()
+
+
+async def test_what_a_bar_carries_beside_itself_changes_no_feature(line, stored):
+    # There is no history of it to warm up from, so a restart would change the bits.
+    expected = await line.take(bar(WARM_UP_BARS))
+    other = Line()
+    other.store.append(stored)
+    await other.start()
+
+    received = await other.take(bar(WARM_UP_BARS, state={"funding_rate": np.full(3, 1e-4)}))
+
+    assert received == expected
 
 
 async def test_a_restart_before_any_bar_gives_the_same_bytes(line, stored):
@@ -178,7 +191,7 @@ async def test_after_a_gap_the_state_is_made_from_the_store(line):
     received = decode_features(await line.take(bar(WARM_UP_BARS + 2)))
 
     first_index = int(closed_at(0).timestamp()) // 300
-    expected = compute_history(*(WALK[name] for name in VALUES), first_index)[WARM_UP_BARS + 2]
+    expected = compute_history(WALK, first_index, features=FULL)[WARM_UP_BARS + 2]
     assert received.values.tobytes() == expected.tobytes()
 
 
@@ -187,8 +200,8 @@ async def test_a_bar_that_the_store_lacks_hides_the_windows_that_need_it(line):
 
     values = decode_features(await line.take(bar(WARM_UP_BARS + 2))).values
 
-    assert np.isnan(values[:, FEATURE_NAMES.index("return_1")]).all()
-    assert np.isfinite(values[:, FEATURE_NAMES.index("candle_body")]).all()
+    assert np.isnan(values[:, FULL.names.index("return_1")]).all()
+    assert np.isfinite(values[:, FULL.names.index("candle_body")]).all()
 
 
 async def test_symbols_may_come_and_go(line):
@@ -200,11 +213,11 @@ async def test_symbols_may_come_and_go(line):
 
     assert fewer.symbols == ("BTCUSDT", "ETHUSDT")
     assert again.symbols == SYMBOLS
-    back = again.values[:, FEATURE_NAMES.index("return_1")]
+    back = again.values[:, FULL.names.index("return_1")]
     assert np.isfinite(back[:2]).all() and np.isnan(back[2])
     assert renamed.symbols == ("AAA", "ETHUSDT", "SOLUSDT")
-    assert np.isnan(renamed.values[0, FEATURE_NAMES.index("return_1")])
-    assert np.isfinite(renamed.values[0, FEATURE_NAMES.index("candle_body")])
+    assert np.isnan(renamed.values[0, FULL.names.index("return_1")])
+    assert np.isfinite(renamed.values[0, FULL.names.index("candle_body")])
 
 
 @pytest.mark.parametrize(
@@ -287,7 +300,7 @@ async def test_a_bar_whose_features_could_not_be_stored_is_tried_again(line, sto
 
 async def test_the_whole_way_over_the_bus(line):
     line.bus = MemoryBus(line.broker, name=SERVICE, settings=BusSettings())
-    line.handler = BarsHandler(line.bus, ComputeFeatures("crypto", "5m", line.store, 10))
+    line.handler = BarsHandler(line.bus, ComputeFeatures("crypto", "5m", line.store, 10, FULL))
     line.bus.subscribe(line.handler.subscription())
     await line.bus.start()
 
@@ -308,6 +321,6 @@ async def test_the_whole_way_over_the_bus(line):
     await line.bus.drain()
 
     last = await line.bus.last(FEATURES_READY)
-    assert last.headers[headers.MESSAGE_ID] == "features.ready/crypto/2025-03-09T00:05:00Z"
+    assert last.headers[headers.MESSAGE_ID] == "features.ready/crypto/2025-03-08T00:05:00Z"
     assert last.headers[headers.LINEAGE] == "snapshot-1"
     assert last.headers[headers.HOPS].count("=") == 2

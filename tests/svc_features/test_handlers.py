@@ -11,6 +11,7 @@ from qraft_contracts.arrow_schemas import BARS_SCHEMA, bars_id
 from qraft_contracts.times import format_instant
 from qraft_frames.bars import encode_bars
 from qraft_frames.features import decode_features
+from qraft_quant.features import CORE
 from qraft_store.bars.memory import MemoryBarStore
 from svc_features.handlers import BarsHandler
 from svc_features.usecases import ComputeFeatures
@@ -27,7 +28,7 @@ def _message(bar, suffix=""):
 async def _serve(broker, messages, *, n_expected):
     """Run the service over the broker until so many features messages are stored; return them."""
     bus = MemoryBus(broker, name="svc_features", settings=BusSettings())
-    bus.subscribe(BarsHandler(bus, ComputeFeatures("crypto", "5m", MemoryBarStore(), 100)).subscription())
+    bus.subscribe(BarsHandler(bus, ComputeFeatures("crypto", "5m", MemoryBarStore(), 100, CORE)).subscription())
     await bus.start()
     for message in messages:
         await bus.publish(message)
@@ -73,7 +74,7 @@ async def test_rubbish_as_the_newest_message_does_not_stop_a_restart():
     await other.drain()
 
     bus = MemoryBus(broker, name="svc_features", settings=BusSettings())
-    bus.subscribe(BarsHandler(bus, ComputeFeatures("crypto", "5m", MemoryBarStore(), 100)).subscription())
+    bus.subscribe(BarsHandler(bus, ComputeFeatures("crypto", "5m", MemoryBarStore(), 100, CORE)).subscription())
     await bus.start()
     await bus.publish(_message(BARS[1]))
     async with asyncio.timeout(20):

@@ -12,11 +12,9 @@ from qraft_contracts.outcomes import Malformed, Refused
 from qraft_contracts.subjects import INTERVAL_SECONDS
 from qraft_frames.bars import BarBatch
 from qraft_frames.features import FeatureBatch
-from qraft_quant.features import FEATURE_NAMES, WARM_UP_BARS, OnlineFeatures, feature_signature
+from qraft_quant.features import BAR_INPUTS, FeatureSet, OnlineFeatures
 from qraft_store.bars.port import BarPanel, BarStore
 from svc_features.domain.grid import FloatArray, grid_index
-
-_VALUES = ("open", "high", "low", "close", "volume")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +41,17 @@ class ComputeFeatures:
     Fold closed bars into feature matrices.
 
     Before the first bar, after a gap in the grid and when a symbol appears that was not there before, the state has to
-    be made anew from stored bars: always from the WARM_UP_BARS grid steps before the bar, what the store lacks being
-    missing bars. So what comes out for a bar depends on these bars alone, never on when this process started.
+    be made anew from stored bars: always from the `features.warm_up_bars` grid steps before the bar, what the store
+    lacks being missing bars. So what comes out for a bar depends on these bars alone, never on when this process
+    started. What else a bar message may carry (BarBatch.state) is not handed on: the store keeps no history of it to
+    warm up from, and a model could not be trained on it; features of it are filled, their missing flags 1.
     """
 
     market: str
     interval: str
     store: BarStore
     n_symbols_max: int
+    features: FeatureSet
     _symbols: tuple[str, ...] = ()
     _places: dict[str, int] = field(default_factory=dict)
     _engine: OnlineFeatures | None = None
@@ -73,21 +74,20 @@ class ComputeFeatures:
 
     def warm_up(self, bar: BarBatch) -> None:
         """Make the state anew from the bars before this one. Reads the store: seconds for hundreds of symbols."""
-        step = timedelta(seconds=INTERVAL_SECONDS[self.interval])
+        step, n_bars = timedelta(seconds=INTERVAL_SECONDS[self.interval]), self.features.warm_up_bars
         end = bar.closed_at - step
         history = self.store.read(
             market=self.market,
             interval=self.interval,
             symbols=None,
-            start=end - WARM_UP_BARS * step,
+            start=end - n_bars * step,
             end=end,
             as_of=end,
         )
         symbols = tuple(sorted({*bar.symbols, *(history.symbols if history is not None else ())}))
-        engine = OnlineFeatures(len(symbols))
-        first_index = self._index(bar) - WARM_UP_BARS
-        open_, high, low, close, volume = (_columns_of(history, symbols, name) for name in _VALUES)
-        engine.warm_up(open_, high, low, close, volume, first_index)
+        engine = OnlineFeatures(len(symbols), features=self.features, interval=self.interval)
+        inputs = {name: _columns_of(history, symbols, name, n_bars=n_bars) for name in BAR_INPUTS}
+        engine.warm_up(inputs, self._index(bar) - n_bars)
         self._engine, self._symbols = engine, symbols
         self._places = {symbol: place for place, symbol in enumerate(symbols)}
         self._next_index = self._index(bar)
@@ -104,8 +104,8 @@ class ComputeFeatures:
             self.warm_up(bar)
         assert self._engine is not None
         layout = self._layout_of(bar)
-        open_, high, low, close, volume = (self._row(layout, getattr(bar, name)) for name in _VALUES)
-        values = self._engine.step(open_, high, low, close, volume, self._next_index)
+        inputs = {name: self._row(layout, getattr(bar, name)) for name in BAR_INPUTS}
+        values = self._engine.step(inputs, self._next_index)
         self._next_index += 1
         refused_at = np.flatnonzero(~self._engine.is_valid[layout.ordered_places])
         refused = tuple(layout.ordered[i] for i in refused_at)
@@ -148,21 +148,21 @@ class ComputeFeatures:
             interval=self.interval,
             as_of=bar.closed_at,
             origin=bar.origin,
-            signature=feature_signature(self.interval),
-            names=FEATURE_NAMES,
+            signature=self.features.signature(self.interval),
+            names=self.features.names,
             symbols=layout.ordered,
             values=values[layout.ordered_places],
         )
 
 
-def _columns_of(history: BarPanel | None, symbols: tuple[str, ...], name: str) -> FloatArray:
-    """Return one value of the warm-up bars, (WARM_UP_BARS, n_symbols); symbols that the store lacks are NaN."""
+def _columns_of(history: BarPanel | None, symbols: tuple[str, ...], name: str, *, n_bars: int) -> FloatArray:
+    """Return one value of the warm-up bars, (n_bars, n_symbols); symbols that the store lacks are NaN."""
     if history is None:
-        return np.full((WARM_UP_BARS, len(symbols)), np.nan)
+        return np.full((n_bars, len(symbols)), np.nan)
     values: FloatArray = getattr(history, name)
-    assert values.shape == (WARM_UP_BARS, len(history.symbols)), f"expected every grid step, received {values.shape}"
+    assert values.shape == (n_bars, len(history.symbols)), f"expected every grid step, received {values.shape}"
     if history.symbols == symbols:
         return values
-    columns = np.full((WARM_UP_BARS, len(symbols)), np.nan)
+    columns = np.full((n_bars, len(symbols)), np.nan)
     columns[:, [symbols.index(symbol) for symbol in history.symbols]] = values
     return columns

@@ -6,7 +6,21 @@ import sys
 
 import typer
 
-from qraft_cli.commands import docs, doctor, execution, images, ledger, models, replay, run, status, tail, up
+from qraft_cli.commands import (
+    data,
+    docs,
+    doctor,
+    execution,
+    features,
+    images,
+    ledger,
+    models,
+    replay,
+    run,
+    status,
+    tail,
+    up,
+)  # fmt: skip
 from qraft_cli.console import ERRORS
 from qraft_cli.stack.local import AlreadyRunning
 from qraft_cli.stack.servers import ServerFailed
@@ -27,6 +41,8 @@ app.command("status")(status.status)
 app.command("doctor")(doctor.doctor)
 app.command("tail")(tail.tail)
 app.command("replay")(replay.replay)
+app.add_typer(data.app, name="data")
+app.add_typer(features.app, name="features")
 app.add_typer(models.app, name="models")
 app.add_typer(execution.app, name="execution")
 app.add_typer(ledger.app, name="ledger")

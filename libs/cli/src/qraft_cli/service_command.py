@@ -17,28 +17,33 @@ PASSED_ON: Final = {"allow_extra_args": True, "ignore_unknown_options": True, "h
 _HELP: Final = ("--help", "-h")
 
 
-def add_commands(app: typer.Typer, module: str, commands: dict[str, str]) -> None:
-    """Add one command a name; the text is its line in the help of `app`."""
+def add_commands(app: typer.Typer, module: str, commands: dict[str, str], *, needs_stack: bool = True) -> None:
+    """Add one command a name; the text is its line in the help of `app`. needs_stack: as in `become`."""
     for name, text in commands.items():
-        app.command(name, help=text, context_settings=PASSED_ON)(_command(module, name))
+        app.command(name, help=text, context_settings=PASSED_ON)(_command(module, name, needs_stack=needs_stack))
 
 
-def _command(module: str, name: str) -> Callable[[typer.Context], None]:
+def _command(module: str, name: str, *, needs_stack: bool) -> Callable[[typer.Context], None]:
     def pass_on(context: typer.Context) -> None:
-        become(module, [name, *context.args])
+        become(module, [name, *context.args], needs_stack=needs_stack)
 
     return pass_on
 
 
-def become(module: str, arguments: list[str]) -> None:
+def become(module: str, arguments: list[str], *, needs_stack: bool = True) -> None:
     """
-    Replace this process by `python -m module arguments`, on the servers of the running stack.
+    Replace this process by `python -m module arguments`, with the home and, if needed, the servers of this machine.
+
+    Args:
+        needs_stack: whether the command talks to servers; what only reads and writes files under the home does not.
 
     Raises:
-        NotRunning: if no server is known; asking for help needs none.
+        NotRunning: if it needs servers and none is known; asking for help needs none.
     """
     environment = dict(os.environ)
-    if not set(_HELP) & set(arguments):
+    if not needs_stack:
+        environment["QRAFT_HOME"] = str(find_home().root)
+    elif not set(_HELP) & set(arguments):
         addresses = find_addresses()
         environment |= {
             "QRAFT_HOME": str(find_home().root),

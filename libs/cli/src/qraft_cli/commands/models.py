@@ -112,7 +112,7 @@ async def _show(model_id: str) -> None:
     table = Table("gate", "passed", "detail")
     for gate in PAPER_GATES:
         found = dossier.evidence_files.get(gate)
-        verdict = evaluate(gate, found, manifest=dossier.manifest, now=datetime.now(UTC))
+        verdict = evaluate(gate, found, manifest=dossier.manifest, now=datetime.now(UTC), proof=dossier.proof)
         detail = verdict.reason or f"evidence sha256 {(verdict.sha256 or '')[:16]}"
         table.add_row(gate, "[green]yes[/]" if verdict.passed else "[bold red]no[/]", detail)
     OUT.print(table)

@@ -1,0 +1,68 @@
+"""Make or find the leakage proof of the features in use, on the newest stored bars."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from qraft_contracts.subjects import INTERVAL_SECONDS
+from qraft_quant.features import FeatureSet
+from qraft_quant.proof.everything import bars_wanted
+from qraft_quant.proof.registered import registered_features
+from qraft_registry.artefacts import ProofReference
+from qraft_registry.proofs import ProofRecord, load_proof, save_proof, shortfall
+from qraft_registry.proving import ensure_proof, prove_features
+from qraft_store.artefacts.port import ArtefactStore
+from qraft_store.bars.port import BarStore
+
+# Twice the bars that a proof uses: room to look for a stretch without gaps.
+_HISTORY_FACTOR = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """A stored proof. is_new: made by this call. fault: why it does not stand, None if it does."""
+
+    reference: ProofReference
+    record: ProofRecord
+    is_new: bool
+    fault: str | None
+
+
+async def prove(
+    bars: BarStore,
+    artefacts: ArtefactStore,
+    *,
+    features: FeatureSet,
+    market: str,
+    interval: str,
+    seed: int,
+    anew: bool = False,
+) -> Proven:
+    """
+    Return the proof of a feature set and of the code that runs here; make and store it if there is none.
+
+    Blocks for the seconds that a proof takes: call it from a command, not from a running service.
+
+    Args:
+        anew: prove even if a proof stands already.
+
+    Raises:
+        ValueError: if the store holds no bars of the market, or too few; the message says how many are needed.
+        Transient: if a store is away.
+    """
+    proven = registered_features(features, interval=interval)
+    stored = bars.range(market=market, interval=interval)
+    if stored is None:
+        raise ValueError(f"expected {market} {interval} bars to prove features on, received none: collect some first")
+    span = timedelta(seconds=_HISTORY_FACTOR * bars_wanted(proven.warm_up_bars) * INTERVAL_SECONDS[interval])
+    panel = bars.read(market=market, interval=interval, symbols=None, start=stored[1] - span, end=stored[1])
+    if panel is None:
+        raise ValueError(f"expected {market} {interval} bars up to {stored[1]}, received none: is the store complete?")
+    if anew:
+        record, is_new = prove_features(panel, proven, seed=seed), True
+        reference = await save_proof(artefacts, record)
+    else:
+        reference, made = await ensure_proof(artefacts, panel, proven, seed=seed)
+        record, is_new = made or await load_proof(artefacts, reference), made is not None
+    return Proven(reference, record, is_new, shortfall(record, feature_names=proven.names))

@@ -1,0 +1,53 @@
+"""`svc_features.adapters.proofs`: a proof is made once from the stored bars, found again, and made anew on demand."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from qraft_contracts.origin import Origin
+from qraft_frames.bars import BarBatch
+from qraft_quant.features import CORE, FeatureSet
+from qraft_registry.proofs import encode_proof
+from qraft_store.artefacts.memory import MemoryArtefactStore
+from qraft_store.bars.memory import MemoryBarStore
+from svc_features.adapters.proofs import prove
+
+SMALL = FeatureSet("small", tuple(spec for spec in CORE.features if spec.window <= 15))
+ASKED = {"features": SMALL, "market": "crypto", "interval": "5m", "seed": 7}
+
+
+def store_of(n_bars: int) -> MemoryBarStore:
+    rng = np.random.default_rng(1)
+    close = 100 * np.exp(np.cumsum(rng.normal(0, 2e-3, (n_bars, 2)), axis=0))
+    spread = np.exp(rng.exponential(1e-3, close.shape))
+    store = MemoryBarStore()
+    first = datetime(2025, 6, 1, tzinfo=UTC)
+    store.append([
+        BarBatch("crypto", "5m", at, at, 0, Origin.REPLAY, ("A", "B"), c, c * s, c / s, c, s)
+        for at, c, s in ((first + i * timedelta(minutes=5), close[i], spread[i]) for i in range(n_bars))
+    ])  # fmt: skip
+    return store
+
+
+async def test_proof_is_made_once_and_anew_on_demand_with_the_same_bytes() -> None:
+    bars, artefacts = store_of(600), MemoryArtefactStore()
+
+    first = await prove(bars, artefacts, **ASKED)
+    again = await prove(bars, artefacts, **ASKED)
+    anew = await prove(bars, artefacts, **ASKED, anew=True)
+
+    assert first.fault is None and (first.is_new, again.is_new, anew.is_new) == (True, False, True)
+    assert first.reference == again.reference == anew.reference
+    assert await artefacts.get(first.reference.key) == encode_proof(again.record)
+    assert [c.name for c in first.record.columns if c.kind == "feature"] == list(SMALL.names)
+    assert first.record.data.origin is Origin.REPLAY
+
+
+async def test_store_without_bars_or_with_too_few_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected crypto 5m bars"):
+        await prove(MemoryBarStore(), MemoryArtefactStore(), **ASKED)
+    with pytest.raises(ValueError, match="received 100"):
+        await prove(store_of(100), MemoryArtefactStore(), **ASKED)
