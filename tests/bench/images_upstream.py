@@ -1,8 +1,8 @@
 """
-A provider that costs next to nothing: `python -m tests.bench.images_upstream`, answers every request with one picture.
+A provider that costs next to nothing: `python -m tests.bench.images_upstream MARK`, one picture for every request.
 
 The picture is a 64 × 64 PNG of noise, 12 kB, as base64. Prints its port; each line on stdin is answered with the number
-of pictures so far.
+of pictures so far that were asked for with the mark, so that what another caller leaves behind is not counted as ours.
 """
 
 from __future__ import annotations
@@ -41,9 +41,15 @@ def _answer() -> bytes:
 
 
 class Counter:
-    """How many pictures were made."""
+    """How many pictures were made for requests with a mark in their body."""
 
-    n = 0
+    def __init__(self, mark: bytes) -> None:
+        self._mark = mark
+        self.n = 0
+
+    def count(self, body: bytes) -> None:
+        """Count a request if it has the mark."""
+        self.n += self._mark in body
 
 
 class Connection(asyncio.Protocol):
@@ -62,14 +68,14 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Answer what is whole."""
         assert self._transport is not None
-        for _ in self._messages.feed(data):
-            self._made.n += 1
+        for message in self._messages.feed(data):
+            self._made.count(message.body)
             self._transport.write(self._answer)
 
 
 async def serve() -> None:
     """Serve until stdin ends."""
-    loop, answer, made = asyncio.get_running_loop(), _answer(), Counter()
+    loop, answer, made = asyncio.get_running_loop(), _answer(), Counter(sys.argv[1].encode())
     server = await loop.create_server(lambda: Connection(answer, made), "127.0.0.1", 0)
     lines = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -13,7 +14,6 @@ import psycopg
 from starlette.routing import BaseRoute
 
 from qraft_bus.nats import NatsBus
-from qraft_bus.outbox import OutboxRelay
 from qraft_bus.port import Bus
 from qraft_bus.settings import BusSettings
 from qraft_contracts.outcomes import Transient
@@ -25,20 +25,23 @@ from qraft_store.artefacts.objects import ObjectArtefactStore
 from svc_imagegen.adapters.assets_rows import PostgresAssetStore
 from svc_imagegen.adapters.billing_bus import BusBilling
 from svc_imagegen.adapters.capabilities_postgres import PostgresCapabilityStore
-from svc_imagegen.adapters.database import SCHEMA, Database
+from svc_imagegen.adapters.database import Database
 from svc_imagegen.adapters.downloads import GuardedDownloads
 from svc_imagegen.adapters.guard import AddressPolicy, SystemResolve
 from svc_imagegen.adapters.jobs_changes import PostgresJobChanges
 from svc_imagegen.adapters.jobs_postgres import PostgresJobStore
+from svc_imagegen.adapters.jobs_rows import Row
 from svc_imagegen.adapters.jobs_turn import PostgresTurn
 from svc_imagegen.adapters.keys_postgres import PostgresKeyStore
 from svc_imagegen.adapters.pictures import ProcessPictures
 from svc_imagegen.adapters.postgres_errors import as_transient
 from svc_imagegen.adapters.providers.build import build_providers
 from svc_imagegen.adapters.providers.config import load_config
+from svc_imagegen.adapters.teller import Published, Teller
 from svc_imagegen.api.console import Desk
 from svc_imagegen.api.routes import Gateway, GatewayParts
 from svc_imagegen.api.terms import GatewayTerms
+from svc_imagegen.domain.transitions import Change
 from svc_imagegen.handlers import CreatedJobs, Queue
 from svc_imagegen.ports import Provider
 from svc_imagegen.settings import GATEWAY, ImagegenSettings
@@ -55,6 +58,7 @@ _N_SIMULATED_CONCURRENT: Final = 64  # not in the providers file, and nothing is
 _CALL_S_MIN: Final = 120.0  # the pace of the slowest models; a call is not begun with less time left
 _HOLD_MARGIN_S: Final = 86_400  # a hold outlives every job that could be open
 _N_DECODERS_MAX: Final = 4
+_N_OBJECTS_BETWEEN_COLLECTIONS: Final = 10_000
 
 
 class Application:
@@ -65,12 +69,13 @@ class Application:
         self.health = Health()
         self.health.set_ready("database", False, "the database has not been opened yet")
         self._database = Database(common.postgres_dsn)
-        self._relay: OutboxRelay | None = None
         self._changes = PostgresJobChanges(self._database, n_waiters_max=2 * settings.n_waiting_max)
         self._pictures = ProcessPictures(
             n_workers=min(_N_DECODERS_MAX, os.cpu_count() or 1), n_pixels_max=settings.pixels_max
         )
-        self.jobs = PostgresJobStore(self._database, stored=self._on_stored)
+        published = Published()
+        self._teller = Teller(self._database, bus=bus, published=published)
+        self.jobs = PostgresJobStore(self._database, stored=self._on_stored, published=published)
         self.assets = PostgresAssetStore(self._database)
         self.keys = PostgresKeyStore(self._database)
         self.capabilities = PostgresCapabilityStore(self._database)
@@ -93,7 +98,7 @@ class Application:
             turn=PostgresTurn(self._database), clock=clock,
         )  # fmt: skip
         self.routes: list[BaseRoute] = []
-        self.background: list[Background] = [self._run_relay]
+        self.background: list[Background] = [self._teller.run]
         if settings.is_gateway:
             self.routes = self._gateway(settings, confirm=confirm, clock=clock).routes()
             self.background += [self.sweep.run, self._changes.run]
@@ -114,6 +119,10 @@ class Application:
         """Connect to the database and start the decoders."""
         await self.open_database()
         await self._pictures.open()
+        # What the imports left is never garbage; looking through it again and again cost a tenth of the gateway's time.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(_N_OBJECTS_BETWEEN_COLLECTIONS)
 
     async def open_database(self) -> None:
         """Connect to the database; decoders start when the first picture comes."""
@@ -145,14 +154,10 @@ class Application:
         )
         return Gateway(parts, terms=_gateway_terms(settings), accept_terms=_accept_terms(settings))
 
-    async def _run_relay(self) -> None:
-        self._relay = OutboxRelay(self._database.write, schema=SCHEMA, bus=self.bus)
-        await self._relay.run()
-
-    def _on_stored(self, job_ids: Sequence[str], has_messages: bool) -> None:
-        self._changes.announce(job_ids)
-        if has_messages and self._relay is not None:
-            self._relay.wake()
+    def _on_stored(self, changes: Sequence[Change], rows: Sequence[Row]) -> None:
+        self._changes.announce([it.job for it in changes if not it.is_quiet])
+        if rows:
+            self._teller.tell(rows)
 
 
 def _gateway_terms(settings: ImagegenSettings) -> GatewayTerms:

@@ -76,11 +76,7 @@ class JobStore(Protocol):
         ...
 
     async def claim(self, job_id: str, *, worker_id: str, now: datetime, lease_s: float) -> Attempt | None:
-        """PENDING → RUNNING with a new attempt, not yet submitted; None if the job is not pending."""
-        ...
-
-    async def mark_submitted(self, attempt: Attempt, *, now: datetime) -> bool:
-        """Store that the provider is called from now on. False: the attempt is not ours any more; do not call."""
+        """PENDING → RUNNING with a new attempt, whose provider is called from now on; None if it is not pending."""
         ...
 
     async def extend_lease(self, attempt: Attempt, *, until: datetime) -> bool: ...
@@ -273,6 +269,14 @@ class Downloads(Protocol):
 
 class JobChanges(Protocol):
     """Hearing of changed jobs at once; a hint, the store is the truth."""
+
+    def watch_end(self, job_id: str) -> AsyncIterator[None]:
+        """
+        Yield when a job that was just looked at is over (`Job.is_over`), and every few seconds in case that was missed.
+
+        Where its end was heard of before, at once. Raises Transient (too_many_waiters) beyond a bound.
+        """
+        ...
 
     def watch(self, job_id: str) -> AsyncIterator[None]:
         """

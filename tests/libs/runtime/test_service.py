@@ -7,8 +7,11 @@ import socket
 
 import httpx
 import pytest
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
 
 from qraft_runtime.health import Health
+from qraft_runtime.http import build_http_app
 from qraft_runtime.service import serve
 from qraft_runtime.settings import CommonSettings
 
@@ -150,3 +153,28 @@ async def test_loop_that_loses_a_cancellation_is_ended_all_the_same():
 
     assert await asyncio.wait_for(task, 10) == 0
     assert lost
+
+
+async def test_an_exact_path_of_an_application_is_served_as_through_the_framework():
+    class Echo:
+        async def __call__(self, scope, receive, send):
+            await PlainTextResponse(f"{scope['method']} {scope['path']}")(scope, receive, send)
+
+    async def page(request):
+        return PlainTextResponse(f"page {request.path_params['name']}")
+
+    routes = [
+        Route("/a", Echo()),
+        Route("/{name}", page),
+        Route("/hidden", Echo()),  # behind a pattern that takes it
+        Route("/x/{name}", Echo()),
+    ]
+    transport = httpx.ASGITransport(app=build_http_app(Health(), routes))
+    async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+        answers = {path: (await client.delete(path)).text for path in ("/a", "/x/1")}
+        answers |= {path: (await client.get(path)).text for path in ("/hidden", "/healthz", "/none/at/all")}
+
+    assert answers == {
+        "/a": "DELETE /a", "/x/1": "DELETE /x/1", "/hidden": "page hidden", "/healthz": "ok\n",
+        "/none/at/all": "Not Found",
+    }  # fmt: skip

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any, TypeVar
 
+import httpx
 import msgspec
 from PIL import Image
 from tests.kit.servers import free_port
@@ -34,6 +35,7 @@ from svc_imagegen.adapters.downloads import GuardedDownloads
 from svc_imagegen.adapters.guard import AddressPolicy, SystemResolve
 from svc_imagegen.adapters.jobs_changes import PostgresJobChanges
 from svc_imagegen.adapters.jobs_postgres import PostgresJobStore
+from svc_imagegen.adapters.jobs_rows import Row
 from svc_imagegen.adapters.keys_postgres import PostgresKeyStore
 from svc_imagegen.adapters.memory import (
     MemoryAssetStore,
@@ -58,6 +60,7 @@ from svc_imagegen.domain.outcome import (
     Uncertain,
 )
 from svc_imagegen.domain.request import ImageRequest
+from svc_imagegen.domain.transitions import Change
 from svc_imagegen.ports import ApiKey, AssetStore, CapabilityStore, JobChanges, JobStore, KeyStore, ReferenceBytes
 from svc_imagegen.usecases.accept import AcceptTerms
 from svc_imagegen.usecases.authenticate import READ, WRITE, new_key_text, sha256_of_key
@@ -173,6 +176,9 @@ class Stage:
     billing: MemoryBilling
     provider: ScriptedProvider
     gateway: Gateway
+
+    def __post_init__(self) -> None:
+        self.http = httpx.Client(base_url=self.url, timeout=10)  # one for many calls: each reads the certificates
 
     def call(self, work: Coroutine[Any, Any, ResultT]) -> ResultT:
         """Run something on the gateway's loop."""
@@ -311,10 +317,11 @@ def _memory_stores(run: Callable[[str], None]) -> Stores:
 
 
 async def _postgres_stores(dsn: str, run: Callable[[str], None]) -> Stores:
-    def on_stored(job_ids: Sequence[str], has_messages: bool) -> None:
-        changes.announce(job_ids)
-        for job_id in job_ids if has_messages else ():
-            run(job_id)
+    def on_stored(found: Sequence[Change], told: Sequence[Row]) -> None:
+        changes.announce([it.job for it in found])
+        for row in told:
+            if row[1].startswith("imagejob.created."):
+                run(row[6].removeprefix("job/"))
 
     async def close() -> None:
         listening.cancel()

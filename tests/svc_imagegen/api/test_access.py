@@ -54,8 +54,7 @@ def owned(stage: Stage) -> dict[str, str]:
 def call(stage: Stage, method: str, path: str, person: Person | None, ids: dict[str, str]) -> httpx.Response:
     filled = re.sub(r"\{(\w+)\}", lambda it: ids[it[1]], path)
     headers = person.headers if person else {}
-    with httpx.Client(base_url=stage.url, headers=headers, timeout=10) as client:
-        return client.request(method, filled, json=BODIES.get(path) if method == "POST" else None)
+    return stage.http.request(method, filled, headers=headers, json=BODIES.get(path) if method == "POST" else None)
 
 
 def revoke(stage: Stage, person: Person) -> None:

@@ -59,7 +59,7 @@ def make_asset(job: Job, index: int = 0) -> Asset:
         job_id=job.job_id,
         account_id=job.account_id,
         index=index,
-        artefact_key=f"images/{job.account_id}/{job.job_id}/{index}-{sha256}.png",
+        artefact_key=f"images/{job.account_id}/{job.created_at:%Y-%m-%d}/{job.job_id}-{index}-{sha256}.png",
         sha256=sha256,
         media_type="image/png",
         width=64,
@@ -85,7 +85,7 @@ async def memory_stores() -> AsyncIterator[tuple[JobStore, AssetStore]]:
 async def postgres_stores(dsn: str) -> AsyncIterator[tuple[JobStore, AssetStore]]:
     database = Database(dsn)
     await database.open()
-    store = PostgresJobStore(database, stored=lambda _ids, _has_messages: None)
+    store = PostgresJobStore(database)
     try:
         yield store, PostgresAssetStore(database)
     finally:
@@ -101,9 +101,8 @@ async def accept(store: JobStore, job: Job, *, retry_count: int = 0, received_at
 
 
 async def submitted(store: JobStore, job: Job, *, now: float = 1, lease_s: float = 30) -> Attempt:
-    """Accept, claim and submit a job."""
+    """Accept and claim a job."""
     await accept(store, job)
     attempt = await store.claim(job.job_id, worker_id="w1", now=at(now), lease_s=lease_s)
     assert attempt is not None
-    assert await store.mark_submitted(attempt, now=at(now))
     return attempt

@@ -132,16 +132,13 @@ async def test_a_job_is_claimed_by_one_of_many(store: JobStore) -> None:
     assert (running.state, running.n_attempts, running.started_at) == (JobState.RUNNING, 1, at(1))
 
 
-async def test_an_attempt_is_submitted_once_and_only_within_its_lease(store: JobStore) -> None:
+async def test_a_claim_is_stored_as_sent_before_anything_is_sent(store: JobStore) -> None:
     job = await accept(store, make_job())
-    late = await accept(store, make_job())
-    attempt = await store.claim(job.job_id, worker_id="w1", now=at(1), lease_s=30)
-    slow = await store.claim(late.job_id, worker_id="w1", now=at(1), lease_s=30)
-    assert attempt is not None and slow is not None
 
-    assert await store.mark_submitted(attempt, now=at(2))
-    assert not await store.mark_submitted(attempt, now=at(3))
-    assert not await store.mark_submitted(slow, now=at(31))
+    attempt = await store.claim(job.job_id, worker_id="w1", now=at(1), lease_s=30)
+
+    assert attempt is not None and attempt.submitted_at == at(1)
+    assert await store.attempts(job.job_id) == [attempt]
 
 
 async def test_a_longer_lease_moves_the_next_look_and_not_the_version(store: JobStore) -> None:

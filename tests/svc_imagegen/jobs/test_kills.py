@@ -21,13 +21,11 @@ from svc_imagegen.domain.job import hold_id_of
 
 pytestmark = [pytest.mark.nats, pytest.mark.postgres]
 
-# Fail point → the prompt of the job that leads there; None: the job before it does, when it is recovered.
-_WAYS: dict[str, str | None] = {
+# Fail point → the prompt of the job that leads there.
+_WAYS: dict[str, str] = {
     failpoints.AFTER_RESERVE: "paint",
     failpoints.AFTER_ACCEPT: "paint",
     failpoints.AFTER_CLAIM: "paint",
-    failpoints.AFTER_ABANDON: None,
-    failpoints.AFTER_SUBMIT: "paint",
     failpoints.AFTER_ANSWER: "paint",
     failpoints.AFTER_STORE: "paint",
     failpoints.AFTER_SUCCESS: "paint",
@@ -41,8 +39,7 @@ _WAYS: dict[str, str | None] = {
     failpoints.AFTER_LOOK_UP: "task",
     failpoints.AFTER_LATE_SUCCESS: "wait",
 }
-_GATE = (failpoints.AFTER_RESERVE, failpoints.AFTER_CLAIM, failpoints.AFTER_SUBMIT, failpoints.AFTER_SUCCESS,
-         failpoints.AFTER_SETTLE)  # fmt: skip
+_GATE = (failpoints.AFTER_RESERVE, failpoints.AFTER_CLAIM, failpoints.AFTER_SUCCESS, failpoints.AFTER_SETTLE)
 
 
 @pytest.fixture
@@ -71,22 +68,20 @@ async def _kill_at(found: Stage, names: tuple[str, ...]) -> None:
     prompts = []
     for name in names:
         found.start_images(failpoint=name)
-        way = _WAYS[name]
-        if way is not None:
-            prompts.append(f"{way} {name}")
+        prompts.append(f"{_WAYS[name]} {name}")
         await _post_until_killed(found, prompts[-1], name)
     found.start_images()
     await found.ready()
     for prompt in prompts:  # a client that never heard of its job asks again
         assert await found.ask(prompt) is not None
-    await found.settled(within_s=40)
+    await found.settled(within_s=60)
     await check_everything(found)
     assert len(found.jobs()) == len(prompts), "a client's repetition is the same job"
 
 
 async def _post_until_killed(found: Stage, prompt: str, name: str) -> None:
     posting = asyncio.create_task(_post(found, prompt))
-    was_killed = await found.ended("images", within_s=30)
+    was_killed = await found.ended("images", within_s=60)
     posting.cancel()
     await asyncio.wait({posting})
     assert was_killed, f"{name} was not reached\n{found.log()}"

@@ -259,7 +259,7 @@ def _quiet() -> Iterator[None]:
 
 _BOUNDS = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 TestJobMachine = JobMachine.TestCase
-TestJobMachine.settings = settings(max_examples=200, stateful_step_count=30, **_BOUNDS)
+TestJobMachine.settings = settings(max_examples=100, stateful_step_count=30, **_BOUNDS)
 
 
 @pytest.mark.soak

@@ -16,6 +16,7 @@ from qraft_bus.outbox import TABLE_SQL
 from qraft_contracts.imagejobs import ImageJobEvent
 from qraft_contracts.outcomes import Transient
 from qraft_contracts.usage import ComputeUsage
+from svc_imagegen.adapters import jobs_changes
 from svc_imagegen.adapters.database import Database
 from svc_imagegen.adapters.group_commit import GroupCommit
 from svc_imagegen.adapters.jobs_changes import PostgresJobChanges
@@ -39,7 +40,7 @@ async def database(postgres_dsn: str) -> AsyncIterator[Database]:
 
 @pytest.fixture
 async def store(database: Database) -> AsyncIterator[PostgresJobStore]:
-    found = PostgresJobStore(database, stored=lambda _ids, _has_messages: None)
+    found = PostgresJobStore(database)
     yield found
     await found.close()
 
@@ -48,7 +49,7 @@ async def test_equal_calls_at_two_gateways_at_once_make_one_job(postgres_dsn: st
     databases = [Database(postgres_dsn) for _ in range(3)]
     for it in databases:
         await it.open()
-    stores = [PostgresJobStore(it, stored=lambda _ids, _has_messages: None) for it in databases]
+    stores = [PostgresJobStore(it) for it in databases]
     for key in range(30):
         calls = [
             stores[n % 3].accept(make_job(idempotency_key=f"k{key}"), retry_count=0, received_at=T0, join_window_s=900)
@@ -149,7 +150,7 @@ async def test_what_the_outbox_tells_is_decodable_ordered_and_stored_once(
 async def test_a_watcher_hears_of_a_change_that_another_process_stored(database: Database, postgres_dsn: str) -> None:
     other = Database(postgres_dsn)
     await other.open()
-    store = PostgresJobStore(other, stored=lambda _ids, _has_messages: None)
+    store = PostgresJobStore(other)
     job = await accept(store, make_job())
     changes = PostgresJobChanges(database)
     listening = asyncio.create_task(changes.run())
@@ -168,7 +169,11 @@ async def test_a_watcher_hears_of_a_change_that_another_process_stored(database:
     await other.close()
 
 
-async def test_a_listener_whose_connection_is_lost_listens_again(database: Database) -> None:
+async def test_a_listener_whose_connection_is_lost_listens_again(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs_changes, "_CHECK_S", 0.2)
+    monkeypatch.setattr(jobs_changes, "_RECONNECT_S", 0.1)
     changes = PostgresJobChanges(database)
     listening = asyncio.create_task(changes.run())
     first = await _until_listening(database)
@@ -267,3 +272,38 @@ async def _until_listening(database: Database, *, other_than: int | None = None)
             if pid is not None and pid != other_than:
                 return int(pid)
             await asyncio.sleep(0.02)
+
+
+async def test_who_waits_for_an_end_hears_of_it_alone_and_also_when_it_came_first(
+    database: Database, postgres_dsn: str
+) -> None:
+    other = Database(postgres_dsn)
+    await other.open()
+    store, changes = PostgresJobStore(other), PostgresJobChanges(database)
+    listening = asyncio.create_task(changes.run())
+    await _until_listening(database)
+    job = await accept(store, make_job())
+    async with aclosing(cast("AsyncGenerator[None]", changes.watch_end(job.job_id))) as heard:
+        waiting = asyncio.ensure_future(anext(heard))
+        await asyncio.sleep(0.01)
+        await store.cancel(job.job_id, now=at(1))
+        await asyncio.sleep(0.3)
+        assert not waiting.done(), "its credits are on their way back, and it has not ended"
+        await store.finish(job.job_id, state=JobState.CANCELED, money=Money.VOIDED, now=at(2))
+        async with asyncio.timeout(1.5):
+            await waiting
+    async with asyncio.timeout(1.5), aclosing(cast("AsyncGenerator[None]", changes.watch_end(job.job_id))) as late:
+        await anext(late)
+
+    listening.cancel()
+    await asyncio.wait({listening})
+    await store.close()
+    await other.close()
+
+
+async def test_looks_of_one_moment_are_one_query_and_each_gets_its_own(store: PostgresJobStore) -> None:
+    jobs = [await accept(store, make_job()) for _ in range(5)]
+
+    found = await asyncio.gather(*(store.get(it) for it in [*(job.job_id for job in jobs), "nobody", jobs[0].job_id]))
+
+    assert found == [*jobs, None, jobs[0]]

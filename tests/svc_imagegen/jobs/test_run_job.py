@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from tests.svc_imagegen.jobs.kit import make_job, memory_stores
@@ -12,6 +12,8 @@ from tests.svc_imagegen.jobs.line import FUNDS, PER_IMAGE, Line, ScriptedProvide
 
 from qraft_contracts.outcomes import Refused, Transient
 from qraft_store.artefacts.memory import MemoryArtefactStore
+from svc_imagegen.adapters.memory import MemoryAssetStore, MemoryJobStore
+from svc_imagegen.domain.asset import Attempt
 from svc_imagegen.domain.job import JobState, Money
 from svc_imagegen.domain.outcome import (
     BadPicture,
@@ -43,7 +45,7 @@ async def test_a_job_ends_with_verified_pictures_and_one_charge(line: Line) -> N
     assert await line.available() == FUNDS - 2 * PER_IMAGE
     for asset in await line.assets.of_job(job.job_id):
         assert await line.artefacts.get(asset.artefact_key, sha256=asset.sha256)
-        assert asset.artefact_key == f"images/acme/{job.job_id}/{asset.index}-{asset.sha256}.png"
+        assert asset.artefact_key == f"images/acme/2026-11-21/{job.job_id}-{asset.index}-{asset.sha256}.png"
         assert asset.is_simulated
 
 
@@ -362,3 +364,22 @@ class AwayArtefacts(MemoryArtefactStore):
 
     async def get(self, key: str, *, sha256: str | None = None) -> bytes:
         raise Transient("artefacts_away")
+
+
+async def test_a_claim_that_took_as_long_as_its_lease_is_handed_back_and_nothing_is_sent() -> None:
+    class SlowStore(MemoryJobStore):
+        async def claim(self, job_id: str, *, worker_id: str, now: datetime, lease_s: float) -> Attempt | None:
+            claimed = await super().claim(job_id, worker_id=worker_id, now=now, lease_s=lease_s)
+            line.clock.forward(lease_s)
+            return claimed
+
+    assets = MemoryAssetStore()
+    line = Line(SlowStore(assets=assets), assets)
+    job = await line.accept()
+
+    wait_s = await line.run(job)
+
+    found = await line.job(job)
+    assert (found.state, found.money, wait_s) == (JobState.PENDING, Money.HELD, 1.0)
+    assert [it.outcome for it in await line.jobs.attempts(job.job_id)] == ["not_delivered"]
+    assert line.provider.calls.total() == 0

@@ -25,7 +25,8 @@ from tests.svc_imagegen.providers.fault_provider import (
     picture_body,
 )
 from tests.svc_imagegen.providers.fault_server import FaultServer, Reply, Request
-from tests.svc_imagegen.providers.kit import KEY, TIMEOUT_S, generation, make_provider
+from tests.svc_imagegen.providers.kit import KEY, TIMEOUT_S, StubResolve, generation, make_provider
+from yarl import URL
 
 from svc_imagegen.adapters.pictures import ProcessPictures
 from svc_imagegen.domain.outcome import (
@@ -213,6 +214,18 @@ async def test_a_kept_connection_is_never_used_twice(faults: FaultProvider) -> N
 
     await provider.close()
     assert faults.server.n_connections == 3
+
+
+async def test_the_next_address_of_a_name_is_tried_where_the_first_takes_nobody(faults: FaultProvider) -> None:
+    port = URL(faults.base_url("ok")).port
+    resolve = StubResolve({"two.test": [["127.0.0.9", "127.0.0.1"]]})
+    provider = make_provider(f"http://two.test:{port}/ok/v1", resolve=resolve)
+
+    answer = await provider.generate(generation(), (), attempt_id="a")
+
+    await provider.close()
+    assert len(answer.pictures) == 1
+    assert faults.calls == {"a": 1}
 
 
 async def test_tls_of_a_known_authority_is_spoken() -> None:

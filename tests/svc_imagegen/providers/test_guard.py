@@ -9,7 +9,7 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 import pytest_asyncio
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.svc_imagegen.providers.fault_provider import PNG
 from tests.svc_imagegen.providers.fault_server import FaultServer, Reply, Request
@@ -243,6 +243,7 @@ def test_a_plain_public_url_is_allowed(url: str) -> None:
     AddressPolicy().check_url(url)
 
 
+@settings(deadline=None)
 @given(st.ip_addresses())
 def test_the_guard_allows_nothing_that_python_calls_private(address: object) -> None:
     found = ip_address(str(address))
@@ -255,6 +256,7 @@ def test_the_guard_allows_nothing_that_python_calls_private(address: object) -> 
     assert (embedded or found).is_global or str(found).startswith("64:ff9b::")
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_any_text_is_a_url_or_forbidden(text: str) -> None:
     for candidate in (text, f"http://{text}", f"http://{text}:80/"):

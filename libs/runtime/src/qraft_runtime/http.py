@@ -12,7 +12,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Match, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from qraft_runtime.health import Health
 
@@ -20,8 +21,13 @@ from qraft_runtime.health import Health
 _SHUTDOWN_GRACE_S = 2
 
 
-def build_http_app(health: Health, routes: Sequence[BaseRoute] = ()) -> Starlette:
-    """Return the ASGI application of one service."""
+def build_http_app(health: Health, routes: Sequence[BaseRoute] = ()) -> ASGIApp:
+    """
+    Return the ASGI application of one service.
+
+    Routes of one exact path that lead to an ASGI application are served without Starlette around them, which cost the
+    image gateway a tenth of its time. Such an application answers every method and its own errors itself.
+    """
 
     async def healthz(_request: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -33,7 +39,26 @@ def build_http_app(health: Health, routes: Sequence[BaseRoute] = ()) -> Starlett
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
     own = [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
-    return Starlette(routes=[*own, *routes])
+    framework, direct = Starlette(routes=[*own, *routes]), _direct_routes(routes)
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        found = direct.get(scope["path"]) if scope["type"] == "http" else None
+        await (found or framework)(scope, receive, send)
+
+    return serve
+
+
+def _direct_routes(routes: Sequence[BaseRoute]) -> dict[str, ASGIApp]:
+    """Return the applications of exact paths that no earlier route takes."""
+    found: dict[str, ASGIApp] = {}
+    for i, route in enumerate(routes):
+        # Starlette makes methods for functions only.
+        if not isinstance(route, Route) or route.methods is not None or "{" in route.path:
+            continue
+        scope = {"type": "http", "path": route.path, "method": "GET", "root_path": ""}
+        if all(earlier.matches(scope)[0] is Match.NONE for earlier in routes[:i]):
+            found[route.path] = route.app
+    return found
 
 
 class _Server(uvicorn.Server):
@@ -46,7 +71,7 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serve_http(app: Starlette, *, host: str, port: int) -> AsyncIterator[None]:
+async def serve_http(app: ASGIApp, *, host: str, port: int) -> AsyncIterator[None]:
     """
     Serve the application while the block runs; port 0 serves nothing.
 

@@ -18,6 +18,7 @@ class CommonSettings(BaseSettings):
     artefacts_url: str | None = None  # None = the folder `artefacts` under home; or s3://bucket/prefix
     market: str = "crypto"
     interval: str = "5m"
+    features_set: str = "core"  # what svc_features publishes and svc_train trains on; see qraft_quant.features.SETS
     log_level: str = "INFO"
     http_host: str = "127.0.0.1"
     http_port: int = 0  # 0 = no HTTP server

@@ -7,12 +7,13 @@ from datetime import datetime
 from typing import Final
 
 from svc_imagegen.adapters.database import Database
+from svc_imagegen.adapters.group_commit import GroupCommit
 from svc_imagegen.adapters.jobs_rows import asset_of
 from svc_imagegen.adapters.postgres_errors import as_transient
 from svc_imagegen.domain.asset import Asset
 
 _GET: Final = "SELECT * FROM imagegen.assets WHERE asset_id = $1"
-_OF_JOB: Final = "SELECT * FROM imagegen.assets WHERE job_id = $1 ORDER BY index"
+_OF_JOBS: Final = "SELECT * FROM imagegen.assets WHERE job_id = ANY($1) ORDER BY job_id, index"
 _COUNT: Final = """
 WITH noted AS (
     INSERT INTO imagegen.downloads (asset_id, at, n_bytes, is_complete)
@@ -27,6 +28,7 @@ class PostgresAssetStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._of_jobs: GroupCommit[str, list[Asset]] = GroupCommit(self._of_many)
 
     async def get(self, asset_id: str) -> Asset | None:
         """Return one asset."""
@@ -36,11 +38,15 @@ class PostgresAssetStore:
 
     async def of_job(self, job_id: str) -> Sequence[Asset]:
         """Return a job's assets in their order."""
-        with as_transient():
-            rows = await self._database.read.fetch(_OF_JOB, job_id)
-        return [asset_of(row) for row in rows]
+        return await self._of_jobs.submit(job_id)
 
     async def count_download(self, asset_id: str, *, n_bytes: int, is_complete: bool, at: datetime) -> None:
         """Note one download; whole ones are counted on the asset."""
         with as_transient():
             await self._database.read.execute(_COUNT, asset_id, at, n_bytes, is_complete)
+
+    async def _of_many(self, job_ids: Sequence[str]) -> list[list[Asset]]:
+        found: dict[str, list[Asset]] = {it: [] for it in job_ids}
+        for row in await self._database.read.fetch(_OF_JOBS, list(found)):
+            found[row["job_id"]].append(asset_of(row))
+        return [found[it] for it in job_ids]

@@ -1,4 +1,4 @@
-"""The service's connections: one that commits jobs, some that read, so that neither waits for the other."""
+"""The service's connections: some that commit jobs, some that read, so that neither waits for the other."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 SCHEMA: Final = "imagegen"
 _MIGRATIONS: Final = Path(__file__).parent.parent / "migrations"
-# The group commit, the outbox relay, the sweeper's turn and the listener each hold one.
-_N_WRITE: Final = 5
+# Accepting, steps of known and of locked jobs, the outbox relay, the sweeper's turn and the listener each hold one.
+_N_WRITE: Final = 7
 _N_READ: Final = 6
 
 
@@ -29,9 +29,7 @@ class Database:
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
         self._pools: dict[str, asyncpg.Pool[asyncpg.Record]] = {}
-        self._hot: PoolConnectionProxy[asyncpg.Record] | None = None
-        self._hot_stack = AsyncExitStack()
-        self._hot_lock = asyncio.Lock()
+        self._kept: list[Kept] = []
 
     async def open(self) -> None:
         """
@@ -42,34 +40,20 @@ class Database:
         """
         await asyncio.to_thread(migrate, self._dsn, schema=SCHEMA, migrations=_MIGRATIONS)
         for name, size in (("write", _N_WRITE), ("read", _N_READ)):
-            self._pools[name] = await create_pool(self._dsn, max_size=size, application_name=f"svc_imagegen {name}")
+            # Who reads leaves nothing behind in a session that would have to be put back.
+            self._pools[name] = await create_pool(
+                self._dsn, max_size=size, application_name=f"svc_imagegen {name}", is_stateless=name == "read"
+            )
 
-    @asynccontextmanager
-    async def hot(self) -> AsyncIterator[PoolConnectionProxy[asyncpg.Record]]:
-        """
-        Lend the one connection of the group commit, to one user at a time.
-
-        It is kept between uses: taking one from the pool and giving it back costs two round trips. After any error it
-        is given back, and the next use takes another.
-        """
-        async with self._hot_lock:
-            if self._hot is None or not is_open(self._hot):
-                self._hot = None
-                await self._hot_stack.aclose()
-                self._hot = await self._hot_stack.enter_async_context(self.write.acquire())
-            is_whole = False
-            try:
-                yield self._hot
-                is_whole = True
-            finally:
-                if not is_whole:
-                    self._hot = None
-                    await self._hot_stack.aclose()
+    def kept(self) -> Kept:
+        """Return a connection of the writing pool for one user, who keeps it until the end."""
+        self._kept.append(Kept(self))
+        return self._kept[-1]
 
     async def close(self) -> None:
         """Disconnect. Safe before `open`."""
-        self._hot = None
-        await self._hot_stack.aclose()
+        for kept in self._kept:
+            await kept.give_back()
         while self._pools:
             await self._pools.popitem()[1].close()
 
@@ -88,3 +72,37 @@ class Database:
         if pool is None:
             raise Transient("starting", "the service is not connected to its database yet")
         return pool
+
+
+class Kept:
+    """
+    One connection, kept between uses: taking one from the pool and giving it back costs two round trips.
+
+    After any error it is given back, and the next use takes another.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._connection: PoolConnectionProxy[asyncpg.Record] | None = None
+        self._stack = AsyncExitStack()
+        self._lock = asyncio.Lock()
+
+    @asynccontextmanager
+    async def use(self) -> AsyncIterator[PoolConnectionProxy[asyncpg.Record]]:
+        """Lend the connection to one user at a time."""
+        async with self._lock:
+            if self._connection is None or not is_open(self._connection):
+                await self.give_back()
+                self._connection = await self._stack.enter_async_context(self._database.write.acquire())
+            is_whole = False
+            try:
+                yield self._connection
+                is_whole = True
+            finally:
+                if not is_whole:
+                    await self.give_back()
+
+    async def give_back(self) -> None:
+        """Return the connection to the pool, if there is one."""
+        self._connection = None
+        await self._stack.aclose()

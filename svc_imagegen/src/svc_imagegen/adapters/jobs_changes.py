@@ -16,8 +16,10 @@ from svc_imagegen.adapters.database import Database
 from svc_imagegen.adapters.jobs_sql import CHANGES_CHANNEL
 from svc_imagegen.adapters.memory import N_WAITERS_MAX, MemoryJobChanges
 from svc_imagegen.adapters.postgres_errors import as_transient
+from svc_imagegen.domain.job import Job
 
 _RECONNECT_S: Final = 1.0
+_OVER: Final = "!"  # stands in no id
 _CHECK_S: Final = 5.0  # how often the connection is asked whether it is still there
 
 
@@ -32,9 +34,13 @@ class PostgresJobChanges:
         """Yield at once, after every change, and every few seconds; see the port."""
         return self._local.watch(job_id)
 
-    def announce(self, job_ids: Sequence[str]) -> None:
+    def watch_end(self, job_id: str) -> AsyncIterator[None]:
+        """Yield after the end, and every few seconds; see the port."""
+        return self._local.watch_end(job_id)
+
+    def announce(self, jobs: Sequence[Job]) -> None:
         """Wake this process's watchers at once: it has stored these changes itself."""
-        self._local.announce(job_ids)
+        self._local.announce(jobs)
 
     async def run(self) -> None:
         """Listen for ever, reconnecting; ends by cancel."""
@@ -60,4 +66,11 @@ class PostgresJobChanges:
                         await connection.remove_listener(CHANGES_CHANNEL, self._on_notice)
 
     def _on_notice(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
-        self._local.announce(str(payload).split())
+        for notice in str(payload).split():
+            job_id = notice.rstrip(_OVER)
+            self._local.announce_one(job_id, is_over=notice != job_id)
+
+
+def notice_of(job: Job) -> str:
+    """Return what is told of a changed job."""
+    return job.job_id + _OVER if job.is_over else job.job_id

@@ -78,11 +78,12 @@ def job_row(job: Job) -> Row:
         job.retry_count,
         job.idempotency_key,
         *change[1:],
+        0,  # revision
     )
 
 
 def change_row(job: Job) -> Row:
-    """Return what changes of a job in the order of imagegen.job_change."""
+    """Return what changes of a job in the order of imagegen.job_change, its last column aside."""
     return (
         job.job_id,
         job.state.value,

@@ -22,14 +22,9 @@ class JobSteps(ABC):
         """Run a step on the stored job, alone, and store what it returns; None for an unknown job."""
 
     async def claim(self, job_id: str, *, worker_id: str, now: datetime, lease_s: float) -> Attempt | None:
-        """PENDING → RUNNING with a new attempt."""
+        """PENDING → RUNNING with a new attempt, whose provider is called from now on."""
         change = await self._apply(job_id, partial(transitions.claim, worker_id=worker_id, now=now, lease_s=lease_s))
         return change.attempt if change else None
-
-    async def mark_submitted(self, attempt: Attempt, *, now: datetime) -> bool:
-        """Store that the provider is called from now on."""
-        step = partial(transitions.mark_submitted, attempt=attempt, now=now)
-        return await self._apply(attempt.job_id, step) is not None
 
     async def extend_lease(self, attempt: Attempt, *, until: datetime) -> bool:
         """Let the attempt go on."""

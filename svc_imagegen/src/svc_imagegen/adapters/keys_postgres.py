@@ -9,10 +9,11 @@ from typing import Final
 import asyncpg
 
 from svc_imagegen.adapters.database import Database
+from svc_imagegen.adapters.group_commit import GroupCommit
 from svc_imagegen.adapters.postgres_errors import as_transient
 from svc_imagegen.ports import ApiKey
 
-_FIND: Final = "SELECT * FROM imagegen.api_keys WHERE sha256 = $1"
+_FIND: Final = "SELECT * FROM imagegen.api_keys WHERE sha256 = ANY($1)"
 _CREATE: Final = """
 INSERT INTO imagegen.api_keys (key_id, account_id, name, scopes, created_at, revoked_at, sha256)
 VALUES ($1, $2, $3, $4, $5, $6, $7)
@@ -30,12 +31,12 @@ class PostgresKeyStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        # Every caller's memory of a key ends at the same moment; one query then answers all of them.
+        self._finds: GroupCommit[str, ApiKey | None] = GroupCommit(self._find_many)
 
     async def find(self, sha256: str) -> ApiKey | None:
         """Return the key with this hash, revoked or not."""
-        with as_transient():
-            row = await self._database.read.fetchrow(_FIND, sha256)
-        return _key_of(row) if row else None
+        return await self._finds.submit(sha256)
 
     async def create(self, key: ApiKey, sha256: str) -> None:
         """Store a new key."""
@@ -53,6 +54,11 @@ class PostgresKeyStore:
         with as_transient():
             rows = await self._database.read.fetch(_LIST, account_id)
         return [_key_of(row) for row in rows]
+
+    async def _find_many(self, sha256s: Sequence[str]) -> list[ApiKey | None]:
+        rows = await self._database.read.fetch(_FIND, list(set(sha256s)))
+        found = {row["sha256"]: _key_of(row) for row in rows}
+        return [found.get(it) for it in sha256s]
 
 
 def _key_of(row: asyncpg.Record) -> ApiKey:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import datetime
 from typing import Final
@@ -26,6 +26,7 @@ __all__ = [
 ]  # fmt: skip
 
 N_WAITERS_MAX: Final = 4_096
+_N_ENDED_MAX: Final = 4_096
 _POLL_S: Final = 2.0
 
 
@@ -36,30 +37,53 @@ class MemoryJobChanges:
         self._n_waiters_max = n_waiters_max
         self._poll_s = poll_s
         self._n_waiters = 0
-        self._waiting: dict[str, set[asyncio.Event]] = {}
+        self._waiting: dict[str, dict[asyncio.Event, bool]] = {}
+        self._ended: dict[str, None] = {}  # heard of lately, for who begins to wait a moment too late
 
-    def announce(self, job_ids: Sequence[str]) -> None:
+    def announce(self, jobs: Sequence[Job]) -> None:
         """Wake whoever watches one of the jobs."""
-        for job_id in job_ids:
-            for event in self._waiting.get(job_id, ()):
+        for job in jobs:
+            self.announce_one(job.job_id, is_over=job.is_over)
+
+    def announce_one(self, job_id: str, *, is_over: bool) -> None:
+        """Wake whoever watches a job."""
+        if is_over:
+            if len(self._ended) >= _N_ENDED_MAX:
+                del self._ended[next(iter(self._ended))]
+            self._ended[job_id] = None
+        for event, is_for_end in self._waiting.get(job_id, {}).items():
+            if is_over or not is_for_end:
                 event.set()
 
     async def watch(self, job_id: str) -> AsyncIterator[None]:
         """Yield at once, after every change, and every few seconds; see the port."""
+        with self._place(job_id, is_for_end=False) as event:
+            while True:
+                yield
+                await self._wait(event)
+
+    async def watch_end(self, job_id: str) -> AsyncIterator[None]:
+        """Yield after the end, and every few seconds; see the port."""
+        with self._place(job_id, is_for_end=True) as event:
+            if job_id in self._ended:
+                event.set()
+            while True:
+                await self._wait(event)
+                yield
+
+    @contextmanager
+    def _place(self, job_id: str, *, is_for_end: bool) -> Iterator[asyncio.Event]:
         if self._n_waiters >= self._n_waiters_max:
             raise Transient("too_many_waiters", f"expected at most {self._n_waiters_max} open waits; try again later")
         event = asyncio.Event()
         self._n_waiters += 1
-        self._waiting.setdefault(job_id, set()).add(event)
+        self._waiting.setdefault(job_id, {})[event] = is_for_end
         try:
-            while True:
-                yield
-                await self._wait(event)
-                event.clear()
+            yield event
         finally:
             self._n_waiters -= 1
             waiting = self._waiting[job_id]
-            waiting.discard(event)
+            del waiting[event]
             if not waiting:
                 del self._waiting[job_id]
 
@@ -69,6 +93,7 @@ class MemoryJobChanges:
                 await event.wait()
         except TimeoutError:
             return
+        event.clear()
 
 
 class MemoryAssetStore:
@@ -198,7 +223,7 @@ class MemoryJobStore(JobSteps):
             if self._on_told is not None:
                 self._on_told(job, change.told)
         if not change.is_quiet:
-            self.changes.announce([job.job_id])
+            self.changes.announce([job])
         return change
 
 

@@ -14,7 +14,7 @@ from svc_imagegen.api.http import Answer, Call, ClientGone, Stream
 from svc_imagegen.api.intake import Intake
 from svc_imagegen.api.pictures import Rendering, job_headers
 from svc_imagegen.api.terms import GatewayTerms, base_url_of
-from svc_imagegen.api.waiting import Waiting, is_over
+from svc_imagegen.api.waiting import Waiting
 from svc_imagegen.domain.failures import CallRefused
 from svc_imagegen.domain.job import Job, JobState
 from svc_imagegen.domain.validate import FieldInvalid, GenerationFields, VariationFields, check_response_format
@@ -60,13 +60,13 @@ class ImageCalls:
         with self.waiting.place():
             accepted = await not_charged(self._accept(call, fields, new_call))
             headers = (*_STREAM_HEADERS, *_headers_of(accepted))
-            await call.stream(Stream(200, self._events(call, accepted.job), headers))
+            await call.stream(Stream(200, self._events(call, accepted), headers))
         return None
 
     async def _answer(self, call: Call, fields: GenerationFields | VariationFields, new_call: NewCall) -> Answer:
         with self.waiting.place():
             accepted = await not_charged(self._accept(call, fields, new_call))
-            job = await self.waiting.for_end(accepted.job, call, window_s=self.terms.sync_window_s)
+            job = await self.waiting.for_end(accepted, call, window_s=self.terms.sync_window_s)
             if job.state is JobState.SUCCEEDED:
                 base_url = base_url_of(call, self.terms) if fields.response_format == "url" else None
                 answer = await self.rendering.response(job, base_url=base_url)
@@ -84,13 +84,14 @@ class ImageCalls:
         call.release()
         return accepted
 
-    async def _events(self, call: Call, job: Job) -> AsyncGenerator[bytes]:
+    async def _events(self, call: Call, accepted: Accepted) -> AsyncGenerator[bytes]:
         """Yield comments while the job runs, which keep proxies and read timeouts quiet; then pictures or the error."""
         yield _KEEPALIVE
+        job = accepted.job
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + self.terms.stream_window_s
-        async with self.waiting.following(job, call) as (ended, gone):
-            while not is_over(job) and loop.time() < deadline_s:
+        async with self.waiting.following(accepted, call) as (ended, gone):
+            while not job.is_over and loop.time() < deadline_s:
                 await asyncio.wait({ended, gone}, timeout=self.terms.keepalive_s, return_when=asyncio.FIRST_COMPLETED)
                 if gone.done():
                     raise ClientGone

@@ -10,16 +10,10 @@ from typing import Final, cast
 from svc_imagegen.api.errors import uncharged
 from svc_imagegen.api.http import Call, ClientGone
 from svc_imagegen.domain.failures import CallRefused, Kind
-from svc_imagegen.domain.job import Job, JobState
-from svc_imagegen.ports import JobChanges, JobStore
+from svc_imagegen.domain.job import Job
+from svc_imagegen.ports import Accepted, JobChanges, JobStore
 
 _RETRY_AFTER_S: Final = 5
-_STILL_OPEN: Final = frozenset({JobState.PENDING, JobState.RUNNING})
-
-
-def is_over(job: Job) -> bool:
-    """Return whether a waiting call gets its answer: the end, or an outcome that is not known."""
-    return job.state not in _STILL_OPEN
 
 
 class Waiting:
@@ -48,16 +42,17 @@ class Waiting:
         finally:
             self._n -= 1
 
-    async def for_end(self, job: Job, call: Call, *, window_s: float) -> Job:
+    async def for_end(self, accepted: Accepted, call: Call, *, window_s: float) -> Job:
         """
         Return the job when it is over, or as it is when the window is.
 
         Raises:
             ClientGone: when the client leaves; the job goes on.
         """
-        if is_over(job):
+        job = accepted.job
+        if job.is_over:
             return job
-        async with self.following(job, call) as (ended, gone):
+        async with self.following(accepted, call) as (ended, gone):
             await asyncio.wait({ended, gone}, timeout=window_s, return_when=asyncio.FIRST_COMPLETED)
             if ended.done():
                 return await ended
@@ -66,9 +61,11 @@ class Waiting:
         return await self._jobs.get(job.job_id) or job
 
     @asynccontextmanager
-    async def following(self, job: Job, call: Call) -> AsyncIterator[tuple[asyncio.Task[Job], asyncio.Task[None]]]:
+    async def following(
+        self, accepted: Accepted, call: Call
+    ) -> AsyncIterator[tuple[asyncio.Task[Job], asyncio.Task[None]]]:
         """Give two tasks for the block: one ends with the job, one when the client has left."""
-        ended = asyncio.create_task(self._until_over(job))
+        ended = asyncio.create_task(self._until_over(accepted))
         gone = asyncio.create_task(call.until_left())
         try:
             yield ended, gone
@@ -77,12 +74,15 @@ class Waiting:
                 task.cancel()
             await asyncio.wait({ended, gone})
 
-    async def _until_over(self, job: Job) -> Job:
+    async def _until_over(self, accepted: Accepted) -> Job:
+        job_id = accepted.job.job_id
+        # Only a job that was there before may have ended long ago, when nobody listened.
+        watched = self._changes.watch_end(job_id) if accepted.is_new else self._changes.watch(job_id)
         # Closed at once: a generator left to the collector would keep its place among the watchers.
-        changes = cast("AsyncGenerator[None]", self._changes.watch(job.job_id))
+        changes = cast("AsyncGenerator[None]", watched)
         async with aclosing(changes):
             async for _ in changes:
-                found = await self._jobs.get(job.job_id)
-                if found is not None and is_over(found):
+                found = await self._jobs.get(job_id)
+                if found is not None and found.is_over:
                     return found
-        return job
+        return accepted.job

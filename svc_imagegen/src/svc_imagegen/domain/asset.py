@@ -16,7 +16,7 @@ class Attempt:
     lease_until: datetime
     submitted_at: datetime | None = None
     ended_at: datetime | None = None
-    outcome: str = ""  # succeeded | not_delivered | throttled | rejected | uncertain | bad_picture | abandoned
+    outcome: str = ""  # succeeded | not_delivered | throttled | rejected | uncertain | bad_picture
     cause: str = ""
     provider_request_id: str | None = None
     cost_microusd: int | None = None

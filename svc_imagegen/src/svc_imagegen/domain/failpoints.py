@@ -12,8 +12,7 @@ from typing import Final
 AFTER_RESERVE: Final = "imagegen.after_reserve"  # credits are held, the job is not stored
 AFTER_ACCEPT: Final = "imagegen.after_accept"  # the job is stored, the client has not heard of it
 # Worker.
-AFTER_CLAIM: Final = "imagegen.after_claim"  # an attempt is stored, nothing is sent
-AFTER_SUBMIT: Final = "imagegen.after_submit"  # stored as sent, perhaps not sent
+AFTER_CLAIM: Final = "imagegen.after_claim"  # an attempt is stored as sent, nothing is sent
 AFTER_ANSWER: Final = "imagegen.after_answer"  # the provider has answered, nothing of it is stored
 AFTER_STORE: Final = "imagegen.after_store"  # the pictures are in the artefact store, the job does not know
 AFTER_SUCCESS: Final = "imagegen.after_success"  # the job has its pictures, credits are still held
@@ -27,11 +26,9 @@ AFTER_DISPUTE: Final = "imagegen.after_dispute"
 AFTER_LATE_SUCCESS: Final = "imagegen.after_late_success"
 AFTER_FINISH: Final = "imagegen.after_finish"  # all is stored, the message is not acknowledged
 # Sweeper.
-AFTER_ABANDON: Final = "imagegen.after_abandon"  # a lost attempt is ended, its job not told of again
 AFTER_LOOK_UP: Final = "imagegen.after_look_up"  # the provider has told the outcome, nothing of it is stored
 
 FAILPOINTS: Final = (
-    AFTER_RESERVE, AFTER_ACCEPT, AFTER_CLAIM, AFTER_SUBMIT, AFTER_ANSWER, AFTER_STORE, AFTER_SUCCESS, AFTER_RELEASE,
-    AFTER_FAILURE, AFTER_UNCERTAIN, AFTER_SETTLE, AFTER_VOID, AFTER_DISPUTE, AFTER_LATE_SUCCESS, AFTER_FINISH,
-    AFTER_ABANDON, AFTER_LOOK_UP,
+    AFTER_RESERVE, AFTER_ACCEPT, AFTER_CLAIM, AFTER_ANSWER, AFTER_STORE, AFTER_SUCCESS, AFTER_RELEASE, AFTER_FAILURE,
+    AFTER_UNCERTAIN, AFTER_SETTLE, AFTER_VOID, AFTER_DISPUTE, AFTER_LATE_SUCCESS, AFTER_FINISH, AFTER_LOOK_UP,
 )  # fmt: skip

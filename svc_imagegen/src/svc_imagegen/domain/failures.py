@@ -77,6 +77,7 @@ CAUSES: Final[dict[str, Cause]] = {
     "unsupported": Cause(Kind.INVALID, "The provider does not support what was asked for."),
     # Nothing reached the provider.
     "not_connected": Cause(Kind.PROVIDER, "The provider could not be reached, and nothing was sent."),
+    "worker_stalled": Cause(Kind.BUSY, "The worker stood still before its call, and nothing was sent."),
     "throttled": Cause(Kind.BUSY, "The provider was too busy for longer than the job may wait."),
     "timed_out_waiting": Cause(Kind.BUSY, "The job waited longer than its time limit, and nothing was sent."),
     "reference_missing": Cause(Kind.PROVIDER, "A reference picture could not be read any more, and nothing was sent."),

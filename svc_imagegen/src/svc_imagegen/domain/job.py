@@ -105,6 +105,14 @@ class Job(msgspec.Struct, frozen=True):
         """Return whether neither the picture nor the money has a step left."""
         return self.state in FINAL_STATES and self.money in (Money.SETTLED, Money.VOIDED) and not self.loss_microcredits
 
+    @property
+    def is_over(self) -> bool:
+        """Return whether who waits for the job gets an answer: the end, or an outcome that is not known."""
+        return self.state not in _STILL_OPEN
+
+
+_STILL_OPEN = frozenset({JobState.PENDING, JobState.RUNNING})
+
 
 def hold_id_of(job_id: str) -> str:
     """Return the id of a job's hold; also its purpose in the ledger."""

@@ -67,7 +67,7 @@ def accept(job: Job, *, retry_count: int) -> Change:
 
 
 def claim(job: Job, _current: Attempt | None, *, worker_id: str, now: datetime, lease_s: float) -> Change | None:
-    """PENDING → RUNNING with a new attempt."""
+    """PENDING → RUNNING with a new attempt, whose provider is called from now on."""
     if job.state is not JobState.PENDING or job.money is not Money.HELD:
         return None
     if job.retry_at is not None and job.retry_at > now:
@@ -77,17 +77,8 @@ def claim(job: Job, _current: Attempt | None, *, worker_id: str, now: datetime, 
     running = _step(
         job, now, state=JobState.RUNNING, n_attempts=n, started_at=job.started_at or now, next_check_at=until
     )
-    attempt = Attempt(job_id=job.job_id, attempt=n, worker_id=worker_id, lease_until=until)
+    attempt = Attempt(job_id=job.job_id, attempt=n, worker_id=worker_id, lease_until=until, submitted_at=now)
     return Change(running, attempt, told=imagejobs.STARTED if n == 1 else None)
-
-
-def mark_submitted(job: Job, current: Attempt | None, *, attempt: Attempt, now: datetime) -> Change | None:
-    """Store that the provider is called from now on."""
-    if not _is_running(job, current, attempt) or current is None or current.submitted_at is not None:
-        return None
-    if current.lease_until <= now:
-        return None  # the sweeper may take it away at any moment
-    return Change(job, replace(current, submitted_at=now), is_quiet=True)
 
 
 def extend_lease(job: Job, current: Attempt | None, *, attempt: Attempt, until: datetime) -> Change | None:

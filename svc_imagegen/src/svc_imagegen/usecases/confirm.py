@@ -7,6 +7,7 @@ same as doing it once.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -29,6 +30,14 @@ _RETRY_MAX_S: Final = 300.0
 _GIVEN_BACK: Final = frozenset({ledger.ALREADY_VOIDED, ledger.ALREADY_EXPIRED})
 
 
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a settlement rests on: the pictures' hashes, and what the provider said that they cost."""
+
+    asset_sha256s: tuple[str, ...]
+    cost_microusd: int | None
+
+
 class ConfirmMoney:
     """The use case; worker and sweeper share it."""
 
@@ -38,16 +47,18 @@ class ConfirmMoney:
         self._billing = billing
         self._clock = clock
 
-    async def __call__(self, job: Job) -> Job | None:
+    async def __call__(self, job: Job, evidence: Evidence | None = None) -> Job | None:
         """
         Do in the ledger what the job's money says, and return the job as it is then; None: somebody else did it.
+
+        evidence: as it was just stored; without it, it is read.
 
         Raises:
             Transient: billing or the database is away; the job is as it was, and doing this again is safe.
         """
         match job.money:
             case Money.SETTLING:
-                return await self._settle(job)
+                return await self._settle(job, evidence or await self._evidence(job))
             case Money.VOIDING | Money.REFUND_FAILED:
                 return await self._void(job)
             case Money.DISPUTING:
@@ -64,13 +75,12 @@ class ConfirmMoney:
         except Transient as error:
             return await self._postpone(job, finding=f"{job.money.value}_retried", detail=str(error))
 
-    async def _settle(self, job: Job) -> Job | None:
-        shas, cost = await self._evidence(job)
+    async def _settle(self, job: Job, evidence: Evidence) -> Job | None:
         reply = await self._billing.settle(
             job.job_id,
             amount_microcredits=job.charged_microcredits,
-            asset_sha256s=shas,
-            provider_cost_microusd=cost,
+            asset_sha256s=evidence.asset_sha256s,
+            provider_cost_microusd=evidence.cost_microusd,
             is_simulated=job.is_simulated,
         )
         reach(failpoints.AFTER_SETTLE)
@@ -80,7 +90,7 @@ class ConfirmMoney:
             )
         if reply.code in _GIVEN_BACK:
             # The hold ran out, or was voided as an orphan: the picture is free.
-            return await self._late_success(job, job.charged_microcredits, shas, cost)
+            return await self._late_success(job, job.charged_microcredits, evidence)
         return await self._postpone(job, finding="settle_refused", detail=_said(reply))
 
     async def _void(self, job: Job) -> Job | None:
@@ -101,22 +111,24 @@ class ConfirmMoney:
         return await self._finish(job, JobState.UNCERTAIN, Money.DISPUTED, next_check_at=job.next_check_at)
 
     async def _book_loss(self, job: Job) -> Job | None:
-        shas, cost = await self._evidence(job)
-        return await self._late_success(job, job.loss_microcredits, shas, cost)
+        return await self._late_success(job, job.loss_microcredits, await self._evidence(job))
 
-    async def _late_success(self, job: Job, amount: int, shas: tuple[str, ...], cost: int | None) -> Job | None:
+    async def _late_success(self, job: Job, amount: int, evidence: Evidence) -> Job | None:
         reply = await self._billing.late_success(
-            job.job_id, amount_microcredits=amount, asset_sha256s=shas, provider_cost_microusd=cost
+            job.job_id,
+            amount_microcredits=amount,
+            asset_sha256s=evidence.asset_sha256s,
+            provider_cost_microusd=evidence.cost_microusd,
         )
         reach(failpoints.AFTER_LATE_SUCCESS)
         if reply.outcome != ledger.OK:
             return await self._postpone(job, finding="late_success_refused", detail=_said(reply))
         return await self._finish(job, JobState.SUCCEEDED, Money.VOIDED)
 
-    async def _evidence(self, job: Job) -> tuple[tuple[str, ...], int | None]:
+    async def _evidence(self, job: Job) -> Evidence:
         assets = await self._assets.of_job(job.job_id)
         attempts = await self._jobs.attempts(job.job_id)
-        return tuple(it.sha256 for it in assets), attempts[-1].cost_microusd
+        return Evidence(tuple(it.sha256 for it in assets), attempts[-1].cost_microusd)
 
     async def _finish(
         self, job: Job, state: JobState, money: Money, *, charged_microcredits: int = 0,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from qraft_runtime.clock import Clock
@@ -16,13 +17,7 @@ from svc_imagegen.usecases.references import Upload
 
 # A finding counts this much later at most: the price of no query a call.
 _TTL_S: Final = 2.0
-_N_CACHED_MAX: Final = 4_096
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    support: Support
-    until_s: float
+_N_PASSED_MAX: Final = 1_024
 
 
 class CapabilityGate:
@@ -32,22 +27,21 @@ class CapabilityGate:
         self._store = store
         self._providers = {it.provider_id: it for it in providers}
         self._clock = clock
-        self._cache: dict[tuple[str, str, str], _Known] = {}
+        self._findings: dict[tuple[str, str, str], Support] = {}
+        self._passed: set[tuple[object, ...]] = set()  # kinds of requests that these findings let through
+        self._until_s = -math.inf
+        self._n_forgotten = 0
+        self._lock = asyncio.Lock()
 
     async def support(self, provider: str, model: str, feature: str) -> Support:
         """Return what is known of one feature, at most two seconds old."""
-        key, now_s = (provider, model, feature), self._clock.monotonic()
-        known = self._cache.get(key)
-        if known is None or now_s >= known.until_s:
-            known = _Known(await self._look_up(provider, model, feature), now_s + _TTL_S)
-            if len(self._cache) >= _N_CACHED_MAX:
-                del self._cache[next(iter(self._cache))]
-            self._cache[key] = known
-        return known.support
+        await self._refresh()
+        return self._known(provider, model, feature)
 
     def forget(self) -> None:
         """Look every finding up again."""
-        self._cache.clear()
+        self._until_s = -math.inf
+        self._n_forgotten += 1
 
     async def check(self, request: ImageRequest, route: ModelRoute, *, uploads: Sequence[Upload]) -> None:
         """
@@ -56,8 +50,20 @@ class CapabilityGate:
         Raises:
             CallRefused: capability_unsupported, or capability_unknown where that is a no.
         """
+        await self._refresh()
+        kind = (
+            route.provider, route.model, request.operation, request.size, request.quality, request.background,
+            request.output_format, tuple(request.extras), tuple(it.role for it in uploads),
+        )  # fmt: skip
+        if kind in self._passed:
+            return
+        self._check(request, route, uploads=uploads)
+        if len(self._passed) < _N_PASSED_MAX:
+            self._passed.add(kind)
+
+    def _check(self, request: ImageRequest, route: ModelRoute, *, uploads: Sequence[Upload]) -> None:
         for feature, param, must_be_known in _needs(request, uploads):
-            support = await self.support(route.provider, route.model, feature)
+            support = self._known(route.provider, route.model, feature)
             if feature.startswith("extra:") and support is not Support.SUPPORTED:
                 raise CallRefused(Kind.INVALID, "unknown_parameter", f"Unknown parameter: {param!r}.", param=param)
             if support is Support.UNSUPPORTED:
@@ -65,8 +71,23 @@ class CapabilityGate:
             if support is Support.UNKNOWN and must_be_known:
                 raise _unknown(route, feature, param)
 
-    async def _look_up(self, provider: str, model: str, feature: str) -> Support:
-        found = await self._store.support(provider, model, feature)
+    async def _refresh(self) -> None:
+        """Read all findings anew when their time is over; one call does it for those that come at the same moment."""
+        if self._clock.monotonic() < self._until_s:
+            return
+        async with self._lock:
+            now_s = self._clock.monotonic()
+            if now_s < self._until_s:
+                return
+            n_forgotten = self._n_forgotten
+            found = await self._store.list_all()
+            self._findings = {(it.provider, it.model, it.feature): it.support for it in found}
+            self._passed = set()
+            if n_forgotten == self._n_forgotten:
+                self._until_s = now_s + _TTL_S
+
+    def _known(self, provider: str, model: str, feature: str) -> Support:
+        found = self._findings.get((provider, model, feature), Support.UNKNOWN)
         adapter = self._providers.get(provider)
         if found is Support.UNKNOWN and adapter is not None:
             return adapter.declared(model, feature)

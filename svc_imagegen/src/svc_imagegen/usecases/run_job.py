@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
@@ -32,7 +32,7 @@ from svc_imagegen.domain.outcome import (
     Uncertain,
 )
 from svc_imagegen.ports import JobStore, Provider, ReferenceBytes
-from svc_imagegen.usecases.confirm import ConfirmMoney
+from svc_imagegen.usecases.confirm import ConfirmMoney, Evidence
 from svc_imagegen.usecases.keep_pictures import KeepPictures, Kept
 from svc_imagegen.usecases.observe import Observe
 from svc_imagegen.usecases.provider_call import call_provider
@@ -121,17 +121,16 @@ class RunJob:
         except (KeyError, ValueError) as error:
             await self._fail(None, job, Rejected("reference_missing", f"a reference cannot be read: {error}"))
             return None
+        # Claimed and marked as sent in one: nothing that could fail lies between the two.
         attempt = await self._jobs.claim(
             job.job_id, worker_id=self._terms.worker_id, now=self._clock.now(), lease_s=self._terms.lease_s
         )
         if attempt is None:
             return None  # somebody was faster
         reach(failpoints.AFTER_CLAIM)
-        now = self._clock.now()
-        if not await self._jobs.mark_submitted(attempt, now=now):
-            return None
-        attempt = replace(attempt, submitted_at=now)
-        reach(failpoints.AFTER_SUBMIT)
+        if attempt.lease_until <= self._clock.now():
+            # Storing it took so long that the sweeper may take it away at any moment: the call is not made.
+            return await self._try_later(job, attempt, NotDelivered("worker_stalled"))
         async with self._lease(attempt):
             return await self._call(job, attempt, provider, references)
 
@@ -175,7 +174,7 @@ class RunJob:
             logs.get().warning("job.outcome_unwanted", job_id=job.job_id, attempt=attempt.attempt, outcome="succeeded")
             return
         await self._note(settling, kept)
-        await self._confirm_now(settling)
+        await self._confirm_now(settling, Evidence(tuple(it.sha256 for it in kept.assets), answer.cost_microusd))
         await self._observe(settling)
 
     async def _fail(self, attempt: Attempt | None, job: Job, outcome: ProviderOutcome) -> None:
@@ -228,9 +227,9 @@ class RunJob:
         reach(failpoints.AFTER_RELEASE)
         return wait_s if released is not None else None
 
-    async def _confirm_now(self, job: Job) -> None:
+    async def _confirm_now(self, job: Job, evidence: Evidence | None = None) -> None:
         try:
-            await self._confirm(job)
+            await self._confirm(job, evidence)
         except Transient as error:
             logs.get().warning("money.left_to_sweeper", job_id=job.job_id, money=job.money.value, reason=error.reason)
 
@@ -256,25 +255,32 @@ class RunJob:
     @asynccontextmanager
     async def _lease(self, attempt: Attempt) -> AsyncIterator[None]:
         """Keep the attempt ours while the block runs."""
-        renewal = asyncio.create_task(self._renew(attempt))
+        loop, renewals = asyncio.get_running_loop(), set[asyncio.Task[None]]()
+        # Most jobs end before their first renewal, and never have a task for it.
+        timer = loop.call_later(
+            self._terms.lease_s / 3, lambda: renewals.add(loop.create_task(self._renew(attempt)))
+        )  # fmt: skip
         try:
             yield
         finally:
-            while not renewal.done():
-                renewal.cancel()
-                await asyncio.wait({renewal}, timeout=0.1)
-        if not renewal.cancelled() and (error := renewal.exception()) is not None:
-            raise error
+            timer.cancel()
+            for renewal in renewals:
+                while not renewal.done():
+                    renewal.cancel()
+                    await asyncio.wait({renewal}, timeout=0.1)
+        for renewal in renewals:
+            if not renewal.cancelled() and (error := renewal.exception()) is not None:
+                raise error
 
     async def _renew(self, attempt: Attempt) -> None:
         while True:
-            await asyncio.sleep(self._terms.lease_s / 3)
             until = self._clock.now() + timedelta(seconds=self._terms.lease_s)
             try:
                 if not await self._jobs.extend_lease(attempt, until=until):
                     return  # the outcome is being stored, or the sweeper has taken the attempt over
             except Transient as error:
                 logs.get().warning("lease.not_renewed", job_id=attempt.job_id, reason=error.reason)
+            await asyncio.sleep(self._terms.lease_s / 3)
 
     def _seconds_until(self, at: datetime | None) -> float:
         return max(0.0, (at - self._clock.now()).total_seconds()) if at is not None else 0.0

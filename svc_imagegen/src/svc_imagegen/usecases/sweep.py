@@ -141,17 +141,9 @@ class Sweep:
             await self._confirm.patiently(voiding)
 
     async def _recover(self, job: Job, now: datetime) -> None:
-        """Take over an attempt whose worker gave no sign of life: sent is uncertain, not sent is begun again."""
+        """Take over an attempt whose worker gave no sign of life: it may have been sent, so that it is uncertain."""
         attempt = (await self._jobs.attempts(job.job_id))[-1]
         if attempt.lease_until > now:
-            return
-        if attempt.submitted_at is None:
-            released = await self._jobs.release(
-                attempt, now=now, outcome="abandoned", cause="worker_lost", retry_at=now
-            )
-            reach(failpoints.AFTER_ABANDON)
-            if released is not None:
-                await self._jobs.requeue(job.job_id, now=now)
             return
         disputing = await self._jobs.record_uncertain(
             job.job_id,

@@ -96,7 +96,10 @@ async def read_answer(answer: Answer, reading: Reading, *, n: int, upstream: Ups
     """
     decoded = reading.decoded
     found = [it for it in reading.items if isinstance(it, dict | str)]
-    results = await asyncio.gather(*(_picture(it, upstream) for it in found[:n]))
+    if len(found) == 1 or n == 1:  # without a task for it
+        results = [await _picture(it, upstream) for it in found[:1]]
+    else:
+        results = await asyncio.gather(*(_picture(it, upstream) for it in found[:n]))
     pictures = [it for it in results if isinstance(it, RawPicture)]
     if not pictures:
         complaint = complaint_of(decoded, upstream)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Final
 
-import aiohttp
 import msgspec
 from yarl import URL
 
@@ -120,9 +120,10 @@ class Upstream:
         )
         n_bytes_max = _ANSWER_BYTES_EXTRA + n_pictures * (config.picture_bytes_max * 4 // 3)
         headers = {"X-Client-Request-Id": attempt_id, "Idempotency-Key": attempt_id}
-        body = _form(call) if call.files else msgspec.json.encode(call.fields)
-        if not call.files:
-            headers["Content-Type"] = "application/json"
+        if call.files:
+            body, headers["Content-Type"] = _form(call)
+        else:
+            body, headers["Content-Type"] = msgspec.json.encode(call.fields), "application/json"
         try:
             return await self._send(
                 "POST", call.path, timeouts=timeouts, n_bytes_max=n_bytes_max, headers=headers, body=body
@@ -198,7 +199,7 @@ class Upstream:
         timeouts: Timeouts,
         n_bytes_max: int,
         headers: dict[str, str],
-        body: bytes | aiohttp.FormData | None,
+        body: bytes | None,
     ) -> Answer:
         all_headers = {**self.config.headers, **headers, **self._credential.headers()}
         try:
@@ -246,14 +247,31 @@ def request_id_of(headers: Mapping[str, str]) -> str | None:
     return None
 
 
-def _form(call: Call) -> aiohttp.FormData:
-    form = aiohttp.FormData(default_to_multipart=True)
+def _form(call: Call) -> tuple[bytes, str]:
+    """Return a multipart body and its type."""
+    boundary = secrets.token_hex(16)
+    parts: list[bytes] = []
     for name, value in call.fields.items():
-        form.add_field(name, _form_text(value))
+        head = (
+            f"--{boundary}\r\nContent-Type: text/plain; charset=utf-8\r\n"
+            f'Content-Disposition: form-data; name="{_quoted(name)}"\r\n\r\n'
+        )
+        parts += [head.encode(), _form_text(value).encode(), b"\r\n"]
     for name, reference in call.files:
         kind = reference.reference.media_type
-        form.add_field(name, reference.data, content_type=kind, filename=f"{name.rstrip('[]')}.{kind.split('/')[-1]}")
-    return form
+        file_name = f"{name.rstrip('[]')}.{kind.split('/')[-1]}"
+        head = (
+            f'--{boundary}\r\nContent-Disposition: form-data; name="{_quoted(name)}"; filename="{_quoted(file_name)}"'
+            f"\r\nContent-Type: {kind}\r\n\r\n"
+        )
+        parts += [head.encode(), reference.data, b"\r\n"]
+    parts.append(f"--{boundary}--\r\n".encode())
+    return b"".join(parts), f"multipart/form-data; boundary={boundary}"
+
+
+def _quoted(text: str) -> str:
+    """Return a name as it may stand between quotes; as browsers write it."""
+    return text.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
 
 
 def _form_text(value: object) -> str:
