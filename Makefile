@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 PACKAGES := $(wildcard libs/*) $(wildcard svc_*)
 EDITABLES := $(foreach package,$(PACKAGES),-e ./$(package))
 # pip is the reference; uv, itself installed by hash, only makes the same installation several times faster.
+# Most tests wait for servers and processes of their own. A file stays on one worker: it shares its fixtures. The long
+# ones, end to end, come first.
+IN_PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 INSTALLER = $(BIN)/python libs/cli/install.py
 
 .DEFAULT_GOAL := help
@@ -33,7 +36,7 @@ run: $(VENV)/.run  ## start everything: servers, services, a first model, the re
 
 test: $(VENV)/.dev  ## install the test needs and pass the tests
 	@sh tests/kit/install_chromium.sh
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(or $(ARGS),$(IN_PARALLEL))
 
 check: $(VENV)/.dev  ## lint, format, types, import contracts, schemas
 	$(BIN)/ruff check .

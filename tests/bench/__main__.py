@@ -1,8 +1,8 @@
 """
 Every figure of Qraft, measured in one run: `make bench`, or `python -m tests.bench PART ...` for some of the parts.
 
-Parts: features, inference, ledger, billing-bus, accept, compat, first-order, chain. Figures are ratios to a yardstick
-measured in the same run.
+Parts: features, align, proof, inference, ledger, billing-bus, accept, compat, first-order, chain, store. Figures are
+ratios to a yardstick measured in the same run.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ def main() -> int:
     """Run the named parts, or all."""
     parts: dict[str, Callable[[], None]] = {
         "features": importlib.import_module("tests.bench.features").main,
+        "align": importlib.import_module("tests.bench.align").main,
+        "proof": importlib.import_module("tests.bench.align").main_proof,
         "inference": importlib.import_module("tests.bench.inference").main,
         "ledger": importlib.import_module("tests.bench.ledger").main,
         "billing-bus": importlib.import_module("tests.bench.billing_bus").main,
@@ -33,6 +35,7 @@ def main() -> int:
         "compat": importlib.import_module("tests.bench.images").main_compat,
         "first-order": first_order,
         "chain": chain,
+        "store": importlib.import_module("tests.bench.store").main,
     }
     chosen = sys.argv[1:] or list(parts)
     unknown = sorted(set(chosen) - set(parts))
