@@ -17,6 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from qraft_runtime.clock import SystemClock
+from qraft_runtime.settings import CommonSettings
 from svc_imagegen.adapters.acceptance_report import page, table
 from svc_imagegen.adapters.gateway_http import HttpGateway
 from svc_imagegen.domain.acceptance import cells
@@ -61,7 +62,8 @@ def _parser() -> argparse.ArgumentParser:
     accept.add_argument("--quality", default="low")
     accept.add_argument("--credits-max", type=int, default=1_000, help="run nothing if it could cost more")
     accept.add_argument("--allow-simulated", action="store_true", help="run simulated models too; they never count")
-    accept.add_argument("--out", type=Path, default=Path(), help="folder for acceptance.json and acceptance.html")
+    reports = CommonSettings().home / "reports" / "images"
+    accept.add_argument("--out", type=Path, default=reports, help=f"folder of the report; default {reports}")
     accept.add_argument("--timeout-s", type=float, default=780.0, help="of one job")
     probe = commands.add_parser("probe", help="find out what a provider can do; tells the price and stops there")
     probe.add_argument("provider")
