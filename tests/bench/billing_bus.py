@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import asyncpg
 import nats
 import psutil
 from tests.bench.measure import ROOT, Quantiles, machine, verdict
@@ -38,6 +39,7 @@ from tests.svc_billing.edge_kit import (
 from qraft_bus.nats import NatsBus
 from qraft_contracts.billing import ReadBalance
 from qraft_contracts.codec import encode
+from svc_billing.app import spare_collections
 
 N_IN_FLIGHT = 512
 WARM_UP_S = 2.0
@@ -125,17 +127,17 @@ async def bare_rate(url: str) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """One run: pairs a second, latencies by step, and how long the service computed for a pair."""
+    """One run: pairs a second, latencies by step, and how long each process computed for a pair."""
 
     rate: float
     latencies_ms: dict[str, Quantiles]
-    service_us: float
+    computed_us: dict[str, float]
 
 
-async def pairs(bus: NatsBus, accounts: list[str], *, run: str, service: psutil.Process) -> Pairs:
+async def pairs(bus: NatsBus, accounts: list[str], *, run: str, processes: dict[str, list[psutil.Process]]) -> Pairs:
     """Measure one run."""
     load, numbers, turns = Load(), itertools.count(), itertools.cycle(accounts)
-    before = sum(service.cpu_times()[:2])
+    before = {name: computed_s(process) for name, process in processes.items()}
 
     async def pair() -> None:
         name = f"{run}/{next(numbers)}"
@@ -147,9 +149,26 @@ async def pairs(bus: NatsBus, accounts: list[str], *, run: str, service: psutil.
         await load.timed("pair", pair())
 
     rate = await load.run(once, seconds=RUN_S, warm_up_s=WARM_UP_S)
-    computed_s = sum(service.cpu_times()[:2]) - before
+    n_pairs = next(numbers)
+    computed_us = {name: (computed_s(it) - before[name]) / n_pairs * 1e6 for name, it in processes.items()}
     latencies_ms = {name: Quantiles.of(values) for name, values in load.latencies_ms.items()}
-    return Pairs(rate, latencies_ms, computed_s / next(numbers) * 1e6)
+    return Pairs(rate, latencies_ms, computed_us)
+
+
+def computed_s(processes: list[psutil.Process]) -> float:
+    """Return the processor time of processes so far."""
+    return sum(sum(it.cpu_times()[:2]) for it in processes)
+
+
+async def backends(dsn: str) -> list[psutil.Process]:
+    """Return the processes of the PostgreSQL server behind an address on this machine."""
+    connection = await asyncpg.connect(dsn)
+    backend = psutil.Process(await connection.fetchval("SELECT pg_backend_pid()"))
+    server = backend.parent()
+    assert server is not None, "a backend is a child of its server"
+    found = [it for it in server.children() if it != backend]
+    await connection.close()
+    return found
 
 
 def say(name: str, run: Pairs, *, target: float, bare: float) -> None:
@@ -160,7 +179,8 @@ def say(name: str, run: Pairs, *, target: float, bare: float) -> None:
         print(f"    {step}: p50 {it.p50:.1f} ms, p99 {it.p99:.1f} ms (n = {it.n})")
     worst = max(run.latencies_ms[step].p99 for step in ("ReserveCredits", "SettleHold"))
     print(f"    p99 of a command {worst:.1f} ms, target {P99_MS_MAX:.0f}: {verdict(worst <= P99_MS_MAX)}")
-    print(f"    processor time of the service {run.service_us:.0f} µs a pair")
+    times = ", ".join(f"{name} {value:.0f}" for name, value in run.computed_us.items())
+    print(f"    processor time a pair in µs: {times}")
 
 
 async def measure(broker: NatsServer, postgres: PostgresServer, folder: Path) -> None:
@@ -173,9 +193,15 @@ async def measure(broker: NatsServer, postgres: PostgresServer, folder: Path) ->
         try:
             async with bus_client(broker.url) as bus:
                 await ask_until_decided(bus, ReadBalance("hot"))
-                process = psutil.Process(service.process.pid)
-                spread = await pairs(bus, accounts, run="spread", service=process)
-                hot = await pairs(bus, ["hot"], run="hot", service=process)
+                spare_collections()  # the asking process's own pauses are no latency of the service
+                processes = {
+                    "service": [psutil.Process(service.process.pid)],
+                    "PostgreSQL": await backends(dsn),
+                    "nats-server": [psutil.Process(broker.pid)],
+                    "asking process": [psutil.Process()],
+                }
+                spread = await pairs(bus, accounts, run="spread", processes=processes)
+                hot = await pairs(bus, ["hot"], run="hot", processes=processes)
             code = await service.terminate()
             assert code == 0, service.said()
         finally:

@@ -18,16 +18,29 @@ from tests.svc_billing.edge_kit import (
     settle,
     until_published,
 )
+from tests.svc_billing.kit_core import running as running_ledger
 
 from qraft_bus.nats import NatsBus
 from qraft_contracts import headers as names
+from qraft_contracts.codec import encode
 from qraft_contracts.ledger import LedgerEntry
 from qraft_contracts.outcomes import Transient
+from qraft_runtime.clock import SystemClock
 from svc_billing.adapters.database import Database
-from svc_billing.adapters.relay import BATCH_SIZE, LedgerRelay
+from svc_billing.adapters.postgres import PostgresStore
+from svc_billing.adapters.relay import BUSY_BATCH_SIZE, N_REMEMBERED_MAX, LedgerRelay
+from svc_billing.domain.events import StoredEvent, decode_event, ledger_entry
 from svc_billing.domain.state import GENESIS
+from svc_billing.usecases.ledger import Ledger
 
 pytestmark = [pytest.mark.nats, pytest.mark.postgres]
+
+
+_TOLD = """
+SELECT e.body, e.hash, coalesce(p.hash, decode(repeat('00', 32), 'hex')) AS prev_hash
+FROM billing.events e LEFT JOIN billing.events p ON p.seq = e.seq - 1
+WHERE e.kind <> 'command_refused' ORDER BY e.seq
+"""
 
 
 def entries(stored: list[tuple[str, dict[str, str], bytes]]) -> list[LedgerEntry]:
@@ -128,6 +141,35 @@ async def test_database_that_is_away_is_transient(nats_url, postgres_dsn):
             await relay.publish_batch()
 
 
+async def test_what_this_process_has_committed_is_told_as_it_stands_in_the_chain_over_every_gap(nats_url, postgres_dsn):
+    """Remembered, behind what another process wrote, and more than is remembered: in order, once, the same bytes."""
+    await fund(postgres_dsn, "acme", amount=10**15)
+    async with ledger_on(postgres_dsn) as (other, database), bus_client(nats_url) as bus:
+        relay = await relay_on(database, bus)
+        await publish_all(relay)
+        ledger = Ledger(PostgresStore(database), clock=SystemClock(), committed=relay.take)
+        async with running_ledger(ledger):
+            await asyncio.gather(*(ledger.submit(reserve(f"a{i}")) for i in range(5)))
+            n_first = len(relay._remembered)
+            await other.submit(reserve("theirs"))
+            await ledger.submit(reserve("nobody", account="nobody"))
+            await asyncio.gather(*(ledger.submit(reserve(f"b{i}")) for i in range(5)))
+            n_over_the_gap = len(relay._remembered)
+            await publish_all(relay)
+            for start in range(0, N_REMEMBERED_MAX + 1_000, 500):
+                await asyncio.gather(*(ledger.submit(reserve(f"c{start + i}")) for i in range(500)))
+            n_most = len(relay._remembered)
+            await publish_all(relay)
+        rows = await database.read.fetch(_TOLD)
+
+    stored = await ledger_stream(nats_url)
+    assert n_first == n_over_the_gap == 5
+    assert N_REMEMBERED_MAX <= n_most < N_REMEMBERED_MAX + 512
+    told = [(headers[names.MESSAGE_ID], data) for _, headers, data in stored]
+    expected = [StoredEvent(decode_event(row["body"]), row["body"], row["prev_hash"], row["hash"]) for row in rows]
+    assert told == [(f"ledger/{it.event.seq}", encode(ledger_entry(it))) for it in expected]
+
+
 async def test_relay_makes_way_for_commands_but_goes_on(nats_url, postgres_dsn):
     await fund(postgres_dsn, "acme", amount=10**15)
     async with ledger_on(postgres_dsn) as (ledger, database), bus_client(nats_url) as bus:
@@ -144,4 +186,4 @@ async def test_relay_makes_way_for_commands_but_goes_on(nats_url, postgres_dsn):
         relay.cancel()
         await asyncio.wait({relay})
 
-    assert paused_at == BATCH_SIZE
+    assert paused_at == BUSY_BATCH_SIZE

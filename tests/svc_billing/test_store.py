@@ -100,7 +100,7 @@ async def test_ledger_that_forgets_nearly_everything_still_decides_on_the_truth(
 
         await asyncio.gather(*[live(worker) for worker in range(64)])
 
-        state = books.ledger._state
+        state = books.ledger._known.state
         assert max(len(known) for known in (state.operations, state.holds, state.accounts, state.grants)) <= 8
         await books.check()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import Final
 
 from starlette.routing import BaseRoute
@@ -29,6 +30,9 @@ from svc_billing.usecases.report import WriteWeeklyReport
 NAME: Final = "svc_billing"
 # A batch in progress takes milliseconds; a database that hangs is not waited for.
 _DRAIN_TIMEOUT_S: Final = 10.0
+# Allocations less deallocations, young collections, middle collections before the next older one is looked at; Python's
+# own are 700, 10 and 10.
+_GC_THRESHOLDS: Final = (20_000, 20, 20)
 # Commands that wait at once from which the relay makes way for them.
 _BUSY: Final = 16
 
@@ -41,12 +45,14 @@ class Application:
         self.health = Health()
         self.health.set_ready("ledger", False, "the database has not been opened yet")
         self._database = Database(common.postgres_dsn)
-        self._ledger = Ledger(PostgresStore(self._database), clock=clock, queue_max=settings.n_waiting_max)
+        relay = LedgerRelay(self._database, bus=bus, is_busy=lambda: self._ledger.n_waiting >= _BUSY)
+        self._ledger = Ledger(
+            PostgresStore(self._database), clock=clock, queue_max=settings.n_waiting_max, committed=relay.take
+        )
         self._running: asyncio.Task[None] | None = None
         reader, reading = PostgresReader(self._database), PostgresReading(self._database)
         report = WriteWeeklyReport(reading, machine=settings.machine(), clock=clock)
-        relay = LedgerRelay(self._database, bus=bus, is_busy=lambda: questions.n_waiting >= _BUSY)
-        questions = Questions(self._ledger, reader, committed=relay.wake)
+        questions = Questions(self._ledger, reader)
         expiry = Expiry(self._ledger, reader, clock=clock, interval_s=settings.expire_interval_s)
         for answerer in questions.answerers():
             bus.answer(answerer)
@@ -90,10 +96,27 @@ def build(common: CommonSettings, settings: BillingSettings) -> Application:
     return Application(common, settings, bus=bus, clock=SystemClock())
 
 
+def spare_collections() -> None:
+    """
+    Take what lives as long as the process out of the garbage collector's sight, and let it look less often.
+
+    A full collection over the ninety thousand objects of the modules stops every command (measured on a busy machine:
+    240 ms). What a command makes has no cycles; the bounds of the queue bound what waits for a collection.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_GC_THRESHOLDS)
+
+
 def run() -> int:
     """Run the service by the environment until it is told to stop; return the exit code."""
     common = CommonSettings()
     application = build(common, BillingSettings())
+
+    async def start() -> None:
+        await application.start()
+        spare_collections()
+
     return run_service(
         NAME,
         common,
@@ -101,6 +124,6 @@ def run() -> int:
         health=application.health,
         background=application.background,
         routes=application.routes,
-        on_start=application.start,
+        on_start=start,
         on_stop=application.stop,
     )

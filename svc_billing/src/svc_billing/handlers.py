@@ -47,18 +47,11 @@ Read = Callable[[Any], Any]
 
 
 class Questions:
-    """Answers every billing command. committed: called after each answer that may have changed the ledger."""
+    """Answers every billing command."""
 
-    def __init__(self, ledger: Ledger, reader: LedgerReader, *, committed: Callable[[], None]) -> None:
+    def __init__(self, ledger: Ledger, reader: LedgerReader) -> None:
         self._ledger = ledger
         self._reader = reader
-        self._committed = committed
-        self._n_waiting = 0
-
-    @property
-    def n_waiting(self) -> int:
-        """Return how many commands wait for the ledger's answer."""
-        return self._n_waiting
 
     def answerers(self) -> list[Answerer]:
         """Return one answerer a verb, all in one queue group, so that each question goes to one process."""
@@ -97,19 +90,8 @@ class Questions:
         return handle
 
     def _command(self, command: Any) -> asyncio.Future[bytes]:
-        """Queue a command; the answer is encoded when it comes, in the turn of the loop that answers the batch."""
-        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._n_waiting += 1
-        self._ledger.enqueue(command).add_done_callback(partial(self._answered, answer))
-        return answer
-
-    def _answered(self, answer: asyncio.Future[bytes], reply: asyncio.Future[BillingReply]) -> None:
-        self._n_waiting -= 1
-        if reply.cancelled():
-            answer.cancel()
-        elif not answer.done():
-            answer.set_result(encode(reply.result()))
-            self._committed()
+        """Queue a command; the answer is encoded when its batch is durable."""
+        return self._ledger.enqueue(command, told_as=encode)
 
     def _read(self, read: Read, command: Any) -> asyncio.Future[bytes]:
         return asyncio.ensure_future(_answer_read(read, command))

@@ -30,18 +30,24 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What the commands of a batch name, without repeats. The accounts of found holds and grants come unasked."""
+    """What is asked for, without repeats. The accounts of found holds and grants come unasked."""
 
     operation_ids: Sequence[str] = ()
     hold_ids: Sequence[str] = ()
     account_ids: Sequence[str] = ()
     grant_ids: Sequence[str] = ()
 
+    @property
+    def is_something(self) -> bool:
+        """Return whether anything is asked for."""
+        return bool(self.operation_ids or self.hold_ids or self.account_ids or self.grant_ids)
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What there is of it."""
+    """What there is of it, and the end of the chain, at one instant."""
 
+    head: Head
     operations: Sequence[Event] = ()
     holds: Sequence[tuple[str, HoldState]] = ()
     accounts: Sequence[Account] = ()
@@ -50,9 +56,17 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """New events in order, and what they changed, as it is now."""
+    """
+    New events in order, all of one instant, and what they changed, as it is now.
 
+    base: the end of the chain that they were decided on. head: the end behind them. absent_operation_ids,
+    absent_hold_ids: what the decision took for new without looking; if one of them exists, the decision is void.
+    """
+
+    base: Head
     head: Head
+    absent_operation_ids: Sequence[str]
+    absent_hold_ids: Sequence[str]
     events: Sequence[StoredEvent]
     holds: Sequence[tuple[str, HoldState]]
     accounts: Sequence[Account]
@@ -60,33 +74,39 @@ class Changes:
     prices: Sequence[PriceList]
 
 
-class Batch(Protocol):
-    """One transaction, alone on the ledger until it ends."""
-
-    @property
-    def head(self) -> Head:
-        """Return the end of the chain as it was when the transaction began."""
-        ...
+class Writing(Protocol):
+    """Looks up and appends."""
 
     async def load(self, wanted: Wanted) -> Found:
-        """Return what exists of the named things."""
+        """Return what exists of the named things. Raises Transient if the store is away."""
         ...
 
     async def load_prices(self) -> PriceList:
-        """Return the newest price list."""
+        """Return the newest price list. Raises Transient if the store is away."""
         ...
 
-    async def append(self, changes: Changes) -> None:
-        """Write the events and what they changed."""
-        ...
-
-
-class LedgerStore(Protocol):
-    """The writing side."""
-
-    def begin(self) -> AbstractAsyncContextManager[Batch]:
+    async def append(self, changes: Changes) -> bool:
         """
-        Begin a transaction, which is durable when the block ends and undone when the block raises.
+        Write the events and what they changed, all or nothing, and return whether that was done.
+
+        It is not done if the chain does not end at `changes.base`, or something exists that was taken for new.
+
+        Raises:
+            Transient: if the store is away; it may then have been done or not.
+        """
+        ...
+
+
+class LedgerStore(Writing, Protocol):
+    """The writing side. `append` is a transaction of its own, durable when it returns."""
+
+    def prepare(self, changes: Changes) -> None:
+        """Do ahead what `append` of these changes would do before it leaves the process. They may never be appended."""
+        ...
+
+    def begin(self) -> AbstractAsyncContextManager[Writing]:
+        """
+        Begin a transaction that is alone on the ledger; durable when the block ends, undone when the block raises.
 
         Raises:
             Transient: if the store is away; a transaction whose end raises it may have been committed or not.

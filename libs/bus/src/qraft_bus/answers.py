@@ -57,10 +57,12 @@ class Answering(Generic[To]):
             self._send(to, self.answerer.overloaded(), None)
             return
         try:
-            future = asyncio.ensure_future(self.answerer.handler(data, headers))
+            made = self.answerer.handler(data, headers)
         except Outcome as outcome:
             self._send_outcome(to, outcome)
             return
+        # A future is one already: ensure_future would look for that at every question.
+        future = made if isinstance(made, asyncio.Future) else asyncio.ensure_future(made)
         self._in_progress.add(future)
         future.add_done_callback(partial(self._end, to))
 

@@ -21,6 +21,7 @@ from qraft_bus.consume import Consumption
 from qraft_bus.dead_letter import DeadLetterMessage
 from qraft_bus.durables import consumer_config, delivery_of, work_config
 from qraft_bus.fatal import Fatal
+from qraft_bus.headers import read_headers_fast
 from qraft_bus.inbox import Inbox
 from qraft_bus.port import Answerer, Delivery, OutMessage, PublishAck, Subscription, WorkSubscription
 from qraft_bus.publish import JetStreamPublisher
@@ -149,6 +150,7 @@ class NatsBus:
                 await self._prepare_server(client.jetstream())
         except TimeoutError as error:
             raise Transient("bus_away", f"no JetStream within {self._settings.connect_timeout_s} s") from error
+        read_headers_fast(client)
         inbox = self._inbox = Inbox(client)
         await inbox.open()
         publisher = self._publisher = JetStreamPublisher(inbox, service=self._name, settings=self._settings)

@@ -44,6 +44,22 @@ class MemoryStore:
             yield batch
             batch.commit()
 
+    async def load(self, wanted: Wanted) -> Found:
+        """Return what exists and the end of the chain."""
+        return await MemoryBatch(self._tables).load(wanted)
+
+    async def load_prices(self) -> PriceList:
+        """Return the newest price list."""
+        return self._tables.prices
+
+    def prepare(self, changes: Changes) -> None:
+        """Do nothing: there is nothing to encode."""
+
+    async def append(self, changes: Changes) -> bool:
+        """Write a batch, unless the chain has moved."""
+        async with self.begin() as batch:
+            return await batch.append(changes)
+
     async def account(self, account_id: str) -> Account | None:
         """Return one account."""
         return self._tables.accounts.get(account_id)
@@ -163,11 +179,6 @@ class MemoryBatch:
         self._tables = tables
         self._changes: Changes | None = None
 
-    @property
-    def head(self) -> Head:
-        """Return the end of the chain."""
-        return self._tables.head
-
     async def load(self, wanted: Wanted) -> Found:
         """Return what exists."""
         tables = self._tables
@@ -176,15 +187,20 @@ class MemoryBatch:
         grants = [tables.grants[name] for name in wanted.grant_ids if name in tables.grants]
         account_ids = {*wanted.account_ids, *(h.account_id for _, h in holds), *(g.account_id for g in grants)}
         accounts = [tables.accounts[name] for name in sorted(account_ids) if name in tables.accounts]
-        return Found(operations, holds, accounts, grants)
+        return Found(tables.head, operations, holds, accounts, grants)
 
     async def load_prices(self) -> PriceList:
         """Return the newest price list."""
         return self._tables.prices
 
-    async def append(self, changes: Changes) -> None:
-        """Keep the changes until the transaction ends."""
+    async def append(self, changes: Changes) -> bool:
+        """Keep the changes until the transaction ends, unless the chain has moved."""
+        tables = self._tables
+        is_new = tables.operations.keys().isdisjoint(changes.absent_operation_ids)
+        if tables.head != changes.base or not is_new or not tables.holds.keys().isdisjoint(changes.absent_hold_ids):
+            return False
         self._changes = changes
+        return True
 
     def commit(self) -> None:
         """Write what was appended."""

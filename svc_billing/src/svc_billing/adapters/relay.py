@@ -8,7 +8,9 @@ under the same ids, which the stream takes for duplicates (beyond its window: wh
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 import asyncpg
@@ -28,25 +30,31 @@ if TYPE_CHECKING:
 
 BATCH_SIZE: Final = 256
 POLL_S: Final = 1.0  # wakes it also for what another process has committed
-# While commands wait, entries do too: 256 of them each half a second cost about 5 % of a processor.
-YIELD_S: Final = 0.5
+# While commands wait, entries do too: 64 of them each eighth of a second cost about 5 % of a processor, and no command
+# waits longer than that small part takes.
+BUSY_BATCH_SIZE: Final = 64
+YIELD_S: Final = 0.125
 # What is committed one after the other goes out together; nobody waits for an entry within this.
-LINGER_S: Final = 0.02
+LINGER_S: Final = 0.1
+# Events that this process has committed and not published yet, give or take a batch; what is beyond them is read from
+# the table.
+N_REMEMBERED_MAX: Final = 1_024
 _PAUSE_FIRST_S: Final = 0.1
 _PAUSE_MAX_S: Final = 5.0
 
 # The lock lets one of several processes publish; it ends with the transaction and costs no round trip of its own.
+_BEGIN: Final = """
+    WITH gate AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(hashtext('billing.relay_cursor')) AS is_ours)
+    SELECT is_ours, c.seq, h.seq AS head FROM gate, billing.relay_cursor c, billing.head h WHERE c.name = $1
+"""
 # prev_hash of the first row is looked up by the join: it is the hash of the event before.
 _NEXT: Final = """
-    WITH gate AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(hashtext('billing.relay_cursor')) AS is_ours),
-    cursor AS (SELECT seq FROM billing.relay_cursor, gate WHERE gate.is_ours AND name = $1)
     SELECT e.body, coalesce(p.hash, decode(repeat('00', 32), 'hex')) AS prev_hash, e.hash
-    FROM cursor JOIN billing.events e ON e.seq > cursor.seq AND e.seq <= cursor.seq + $2
-    LEFT JOIN billing.events p ON p.seq = e.seq - 1
-    ORDER BY e.seq
+    FROM billing.events e LEFT JOIN billing.events p ON p.seq = e.seq - 1
+    WHERE e.seq > $1 AND e.seq <= $2 ORDER BY e.seq
 """
-_ADVANCE: Final = "UPDATE billing.relay_cursor SET seq = $2 WHERE name = $1"
 _PENDING: Final = "SELECT h.seq - c.seq FROM billing.head h, billing.relay_cursor c WHERE c.name = $1"
+_ADVANCE: Final = "UPDATE billing.relay_cursor SET seq = $2 WHERE name = $1"
 _NAME: Final = "ledger.entries"
 
 
@@ -65,9 +73,18 @@ class LedgerRelay:
         self._work = asyncio.Event()
         self._trouble: str | None = None
         self._pending = metrics.OUTBOX_PENDING.labels(SCHEMA)
+        # What comes behind the cursor, without gaps, as this process has committed it: it need not be read and decoded.
+        # Once a gap or the bound was met, nothing is remembered until the cursor has come to the end of the chain.
+        self._remembered: deque[StoredEvent] = deque()
+        self._cursor = -1
+        self._n_behind = 0
 
-    def wake(self) -> None:
-        """Say that there may be something to publish."""
+    def take(self, events: Sequence[StoredEvent]) -> None:
+        """Remember events that were committed, in order, and wake: there is something to publish."""
+        remembered = self._remembered
+        last = remembered[-1].event.seq if remembered else self._cursor
+        if last + 1 == events[0].event.seq and len(remembered) < N_REMEMBERED_MAX:
+            remembered.extend(events)
         self._work.set()
 
     async def run(self) -> None:
@@ -78,7 +95,6 @@ class LedgerRelay:
         while task is not None and not task.cancelling():
             self._work.clear()
             try:
-                await self._tell_pending()
                 n_seen = await self.publish_batch()
             except Transient as error:
                 n_failures += 1
@@ -87,11 +103,11 @@ class LedgerRelay:
                 continue
             n_failures = 0
             self._note(None)
-            if n_seen == 0:
+            if self._is_busy():
+                await asyncio.sleep(YIELD_S)
+            elif n_seen == 0 or self._n_behind == 0:
                 await self._wait(self._poll_s)
                 await asyncio.sleep(LINGER_S)
-            elif self._is_busy():
-                await asyncio.sleep(YIELD_S)
         raise asyncio.CancelledError
 
     async def publish_batch(self) -> int:
@@ -103,27 +119,41 @@ class LedgerRelay:
         Raises:
             Transient: if the database or the bus is away.
         """
-        if not self._bus.is_connected:
-            # Known before a transaction is opened, which would stay open while the bus retries.
-            raise Transient("bus_away", self._bus.why_not_connected or "not connected")
         with as_transient():
+            if not self._bus.is_connected:
+                # Known before a transaction is opened, which would stay open while the bus retries.
+                self._pending.set(await self._database.read.fetchval(_PENDING, _NAME) or 0)
+                raise Transient("bus_away", self._bus.why_not_connected or "not connected")
             async with self._database.read.acquire() as connection, connection.transaction():
                 return await self._publish(connection)
 
     async def _publish(self, connection: PoolConnectionProxy[asyncpg.Record]) -> int:
-        rows = await connection.fetch(_NEXT, _NAME, BATCH_SIZE)
-        if not rows:
+        row = await connection.fetchrow(_BEGIN, _NAME)
+        assert row is not None, "the cursor and the head are rows of the migrations"
+        is_ours, cursor, head = row
+        self._cursor = cursor
+        self._pending.set(head - cursor)
+        if not is_ours or head == cursor:
             return 0
-        stored = [StoredEvent(decode_event(row[0]), *row) for row in rows]
+        stored = await self._next(connection, cursor)
         messages = [_message(it) for it in stored if it.event.kind != COMMAND_REFUSED]
         if messages:
             await self._bus.publish_many(messages)
-        await connection.execute(_ADVANCE, _NAME, stored[-1].event.seq)
+        seq = stored[-1].event.seq
+        await connection.execute(_ADVANCE, _NAME, seq)
+        self._cursor, self._n_behind = seq, max(0, head - seq)
+        self._pending.set(self._n_behind)
         return len(stored)
 
-    async def _tell_pending(self) -> None:
-        with as_transient():
-            self._pending.set(await self._database.read.fetchval(_PENDING, _NAME) or 0)
+    async def _next(self, connection: PoolConnectionProxy[asyncpg.Record], cursor: int) -> list[StoredEvent]:
+        """Return the events behind the cursor, at least one: remembered ones, or else out of the table."""
+        remembered, n_max = self._remembered, BUSY_BATCH_SIZE if self._is_busy() else BATCH_SIZE
+        while remembered and remembered[0].event.seq <= cursor:
+            remembered.popleft()
+        if remembered and remembered[0].event.seq == cursor + 1:
+            return list(islice(remembered, n_max))
+        rows = await connection.fetch(_NEXT, cursor, cursor + n_max)
+        return [StoredEvent(decode_event(row[0]), *row) for row in rows]
 
     async def _wait(self, pause_s: float) -> None:
         try:

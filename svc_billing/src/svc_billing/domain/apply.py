@@ -19,6 +19,7 @@ from svc_billing.domain.state import (
     VOIDED,
     Account,
     Grant,
+    GrantMove,
     State,
     new_account,
     spending_order,
@@ -64,6 +65,12 @@ def apply(state: State, stored: StoredEvent) -> Account:
 
 def _changed_grants(account: Account, event: Event) -> tuple[Grant, ...]:
     """Return the account's grants after the event, less those that are used up: only their record is left."""
+    if event.grant is None and len(account.grants) == len(event.moves) == 1:
+        # The usual case, in a third of the time.
+        (only,), (move,) = account.grants, event.moves
+        if only.grant_id == move.grant_id:
+            moved = _moved(only, move)
+            return (moved,) if moved.remaining or moved.held else ()
     grants = {grant.grant_id: grant for grant in account.grants}
     made = event.grant
     if made is not None and made.closed_seq is None:
@@ -72,15 +79,7 @@ def _changed_grants(account: Account, event: Event) -> tuple[Grant, ...]:
         grant = grants.get(move.grant_id)
         if grant is None:
             raise BrokenEvent(f"event {event.seq} moves grant {move.grant_id}, which {account.account_id} has not")
-        grants[move.grant_id] = Grant(
-            grant.grant_id,
-            grant.category,
-            grant.priority,
-            grant.expires_at,
-            grant.remaining + move.remaining,
-            grant.held + move.held,
-            grant.state,
-        )
+        grants[move.grant_id] = _moved(grant, move)
     if made is not None:
         if made.closed_seq is not None and made.grant_id in grants:
             # It stays while open holds have parts of it.
@@ -88,3 +87,15 @@ def _changed_grants(account: Account, event: Event) -> tuple[Grant, ...]:
             grants[made.grant_id] = ended
         return tuple(sorted((it for it in grants.values() if it.remaining or it.held), key=spending_order))
     return tuple([it for it in grants.values() if it.remaining or it.held])
+
+
+def _moved(grant: Grant, move: GrantMove) -> Grant:
+    return Grant(
+        grant.grant_id,
+        grant.category,
+        grant.priority,
+        grant.expires_at,
+        grant.remaining + move.remaining,
+        grant.held + move.held,
+        grant.state,
+    )

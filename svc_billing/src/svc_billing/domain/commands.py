@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from datetime import datetime
+from functools import cache
 from typing import Final, TypeAlias
 
 import msgspec
@@ -162,8 +163,13 @@ def fingerprint(command: Command) -> str:
     except UnicodeEncodeError as error:
         raise Refused(INVALID, f"expected a {type(command).__name__} that can be written as JSON: {error}") from error
     digest = hashlib.blake2b(content, digest_size=_DIGEST_BYTES)
-    digest.update(type(command).__name__.encode())
+    digest.update(_name_of(type(command)))
     return digest.hexdigest()
+
+
+@cache
+def _name_of(kind: type[Command]) -> bytes:
+    return kind.__name__.encode()
 
 
 def expire_hold(hold_id: str) -> ExpireHold:

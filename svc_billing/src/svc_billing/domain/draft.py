@@ -45,7 +45,7 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
     def open_hold(self, hold_id: str) -> HoldState:
         """Return a hold that is not resolved. Raises Refused: already_settled, already_voided, already_expired."""
         hold = self.hold(hold_id)
-        if not hold.is_open:
+        if hold.resolved_seq is not None:
             raise already_resolved(hold_id, hold)
         return hold
 

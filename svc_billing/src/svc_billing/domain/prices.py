@@ -101,13 +101,8 @@ class PriceList:
                 f" {item.size} {item.quality}: publish one, or ask for a priced size and quality",
             )
         references = rule.per_reference_microcredits * item.n_references
-        return Estimate(
-            price_version=self.version,
-            per_image_microcredits=rule.per_image_microcredits,
-            references_microcredits=references,
-            total_microcredits=rule.per_image_microcredits * item.n + references,
-            n=item.n,
-        )
+        per_image = rule.per_image_microcredits
+        return Estimate(self.version, per_image, references, per_image * item.n + references, item.n)
 
 
 NO_PRICES: Final = PriceList(0, {})
