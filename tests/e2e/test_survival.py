@@ -9,6 +9,7 @@ import os
 import random
 import signal
 import time
+from contextlib import suppress
 
 import nats
 import psutil
@@ -36,9 +37,11 @@ def kills(names, *, n_each, seed, pause_s=(0.3, 1.5)):
         for name in plan:
             await asyncio.sleep(chance.uniform(*pause_s))
             pid = _pid(stack, name)
-            if pid:
-                os.kill(pid, signal.SIGKILL)
-                print(f"killed {name} ({pid})")
+            # A service whose connection was closed has ended by itself and is about to be started again.
+            with suppress(ProcessLookupError):
+                if pid:
+                    os.kill(pid, signal.SIGKILL)
+                    print(f"killed {name} ({pid})")
 
     return disturb
 

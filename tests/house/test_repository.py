@@ -102,7 +102,7 @@ def test_requirements_are_pinned_by_hash():
 
 
 def test_no_broad_except_no_todo_no_stub():
-    pattern = re.compile(r"except:|except Exception|except BaseException|NotImplementedError|TODO|FIXME|xfail")
+    pattern = re.compile(r"except:|except Exception|except BaseException|\bNotImplementedError|TODO|FIXME|xfail")
     own = Path(__file__)
     found = [
         f"{path.relative_to(ROOT)}:{i}"

@@ -151,8 +151,8 @@ async def _fetch_value(home: Home, query: str) -> object:
         return None
     try:
         return await connection.fetchval(query)
-    except (OSError, asyncpg.PostgresError):
-        return None
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
+        return None  # the last two: killed between two messages of one query
     finally:
         await connection.close(timeout=5)
 

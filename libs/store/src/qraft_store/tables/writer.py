@@ -35,11 +35,13 @@ class TableWriter:
         self._lock = _lock(folder / ".writer.lock")
         self._calls = threading.Lock()  # services append from worker threads
         self._quarantine = Quarantine(folder, kind=kind)
+        is_open = False
         try:
             self._manifest = self._open(market)
-        except BaseException:
-            self.close()  # nobody holds this writer: the next attempt must not find it locked
-            raise
+            is_open = True
+        finally:
+            if not is_open:  # nobody holds this writer: the next attempt must not find it locked
+                self.close()
 
     def _open(self, market: str) -> Manifest:
         """Load or create the manifest and remove the files that a killed writer did not commit."""
