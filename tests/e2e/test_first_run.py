@@ -13,6 +13,7 @@ import pytest
 pytestmark = [pytest.mark.stack, pytest.mark.data]
 
 QRAFT = (sys.executable, "-m", "qraft_cli")
+READY_WITHIN_S = 30.0
 
 
 def _environment(home, data):
@@ -90,6 +91,10 @@ def _operate(state, environment):
     assert desk["origin"] == "replay"
     assert desk["profile"] == "demo"
     doctor = _qraft("doctor", environment=environment)
+    deadline = time.monotonic() + READY_WITHIN_S  # the desk may be there before the last service is
+    while doctor.returncode != 0 and time.monotonic() < deadline:
+        time.sleep(0.5)
+        doctor = _qraft("doctor", environment=environment)
     assert doctor.returncode == 0, doctor.stdout
     assert "svc_execution: ready" in doctor.stdout
     assert "svc_imagegen-worker: ready" in doctor.stdout

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,7 +14,7 @@ from qraft_contracts.outcomes import Outcome, Transient
 from qraft_runtime.settings import CommonSettings
 from qraft_telemetry import logs
 from svc_ingest import app
-from svc_ingest.api import arguments, data_arguments, data_commands
+from svc_ingest.api import arguments
 from svc_ingest.settings import IngestSettings
 
 EXIT_AGAIN = 1  # something outside is away: the same call may succeed later
@@ -44,45 +44,20 @@ COMMANDS: Final[dict[str, Command]] = {
             common, settings, source=options.source, selection=arguments.selection_of(options)
         ),
     ),
-    "audit": Command(
-        "judge completeness, gaps, bad ticks and units of what is stored; name what would mend it",
-        data_arguments.add_audit,
-        lambda common, _settings, options: data_commands.audit(
-            app.stored(common),
-            mode=options.mode,
-            market=options.market,
-            interval=options.interval,
-            end=options.until,
-            days=options.days,
-        ),
-    ),
-    "mend": Command(
-        "run the commands that the last audit named, then audit again",
-        data_arguments.add_nothing,
-        lambda common, _settings, _options: data_commands.mend(app.stored(common)),
-    ),
-    "show": Command(
-        "show fields as they were known at a time",
-        data_arguments.add_show,
-        lambda common, _settings, options: data_commands.show(app.stored(common), data_arguments.query_of(options)),
-    ),
-    "snapshot": Command(
-        "freeze a query under its hash, verify a snapshot, or list them",
-        data_arguments.add_snapshot,
-        lambda common, _settings, options: _snapshot(common, options),
-    ),
 }
 
 
 def main(words: Sequence[str]) -> int:
     """Run one command and return its exit code; what the operator must mend is said in one line."""
-    options = _parser().parse_args(words)
+    # What serves or loads does not wait for what only other commands need.
+    known = COMMANDS if not words or words[0] in COMMANDS else COMMANDS | _data_commands()
+    options = _parser(known).parse_args(words)
     logs.configure(app.NAME)
     try:
         common, settings = CommonSettings(), IngestSettings()
         if options.command is None:
             return app.serve(common, settings)
-        return COMMANDS[options.command].run(common, settings, options)
+        return known[options.command].run(common, settings, options)
     except ValidationError as error:
         wrong = [f"QRAFT_INGEST_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors()]
         logs.get().error("ingest.failed", reason="bad_settings", detail="; ".join(wrong))
@@ -92,7 +67,44 @@ def main(words: Sequence[str]) -> int:
         return EXIT_AGAIN if isinstance(error, Transient) else EXIT_USAGE
 
 
+def _data_commands() -> dict[str, Command]:
+    """Return the commands on stored data. They bring numba in, which the service has no use for."""
+    from svc_ingest.api import data_arguments, data_commands
+
+    return {
+        "audit": Command(
+            "judge completeness, gaps, bad ticks and units of what is stored; name what would mend it",
+            data_arguments.add_audit,
+            lambda common, _settings, options: data_commands.audit(
+                app.stored(common),
+                mode=options.mode,
+                market=options.market,
+                interval=options.interval,
+                end=options.until,
+                days=options.days,
+            ),
+        ),
+        "mend": Command(
+            "run the commands that the last audit named, then audit again",
+            data_arguments.add_nothing,
+            lambda common, _settings, _options: data_commands.mend(app.stored(common)),
+        ),
+        "show": Command(
+            "show fields as they were known at a time",
+            data_arguments.add_show,
+            lambda common, _settings, options: data_commands.show(app.stored(common), data_arguments.query_of(options)),
+        ),
+        "snapshot": Command(
+            "freeze a query under its hash, verify a snapshot, or list them",
+            data_arguments.add_snapshot,
+            lambda common, _settings, options: _snapshot(common, options),
+        ),
+    }
+
+
 def _snapshot(common: CommonSettings, options: argparse.Namespace) -> int:
+    from svc_ingest.api import data_arguments, data_commands
+
     if options.list:
         return data_commands.list_snapshots(app.stored(common))
     if options.verify:
@@ -100,10 +112,10 @@ def _snapshot(common: CommonSettings, options: argparse.Namespace) -> int:
     return data_commands.take_snapshot(app.stored(common), data_arguments.query_of(options))
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(known: Mapping[str, Command]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="svc_ingest", description="Closed market bars onto the bus.")
     commands = parser.add_subparsers(dest="command")
-    for name, command in COMMANDS.items():
+    for name, command in known.items():
         command.add_arguments(commands.add_parser(name, help=command.help))
     return parser
 

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from qraft_bus.nats import NatsBus
 from qraft_bus.settings import BusSettings
@@ -31,7 +32,6 @@ from svc_ingest.adapters.files import FileSource
 from svc_ingest.adapters.readers import FileReader
 from svc_ingest.adapters.report import write_report
 from svc_ingest.adapters.simulator import MarketSimulator
-from svc_ingest.api.data_commands import StoredData
 from svc_ingest.api.replay import replay_routes
 from svc_ingest.domain.faults import QualityReport
 from svc_ingest.domain.quality import QualityCheck
@@ -48,6 +48,9 @@ from svc_ingest.usecases.load import LoadProgress
 from svc_ingest.usecases.pace import FlowControl, ReplayPace
 from svc_ingest.usecases.publish import Publisher, ReplayState
 from svc_ingest.usecases.run import IngestRun
+
+if TYPE_CHECKING:
+    from svc_ingest.api.data_commands import StoredData
 
 NAME = "svc_ingest"
 
@@ -210,6 +213,9 @@ def _print(event: str, **fields: object) -> None:
 
 def stored(common: CommonSettings) -> StoredData:
     """Return what the commands on stored data work on."""
+    # Numba, pyarrow's datasets and calendars: a second of start that the service itself does not need.
+    from svc_ingest.api.data_commands import StoredData
+
     return StoredData(
         ParquetLake(common.lake), ParquetTables(common.lake), ObjectArtefactStore(common.artefacts),
         common.home / "reports" / "data", lambda: refused_counts(common.lake),
