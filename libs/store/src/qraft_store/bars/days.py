@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from qraft_contracts.outcomes import Malformed, Transient
 from qraft_store.bars.content import rows_sha256, sort_rows
 from qraft_store.bars.rows import ROW_SCHEMA, micros
+from qraft_store.files import write_whole
 
 PARQUET: Final = "bars.parquet"
 TAIL: Final = "tail.arrows"
@@ -150,34 +151,18 @@ def write_parquet(folder: Path, rows: pa.Table) -> tuple[pa.Table, str]:
     ordered = sort_rows(rows)
     sha256 = rows_sha256(ordered)
     named = ordered.replace_schema_metadata({_SHA256: sha256.encode()})
-    temporary = folder / f".{PARQUET}.tmp"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            pq.write_table(
-                named,
-                file,
-                compression="zstd",
-                use_dictionary=_DICTIONARY,
-                row_group_size=ROW_GROUP_ROWS,
-                write_page_checksum=True,
-            )
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(folder / PARQUET)
-        sync_folder(folder)
-    except OSError as error:
-        raise Transient("lake_write_failed", f"could not write {folder}: {error}; is the disk full?") from error
+    write_whole(
+        folder / PARQUET,
+        lambda file: pq.write_table(
+            named,
+            file,
+            compression="zstd",
+            use_dictionary=_DICTIONARY,
+            row_group_size=ROW_GROUP_ROWS,
+            write_page_checksum=True,
+        ),
+    )
     return ordered, sha256
-
-
-def sync_folder(folder: Path) -> None:
-    """Put a folder's entries on disk."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 class TailFile:

@@ -156,6 +156,29 @@ def new_rows(candidates: pa.Table, stored: pa.Table | None) -> pa.Table:
     return both.take(keep[keep >= known.num_rows])
 
 
+def checked_end(new: pa.Table, end: int) -> int:
+    """
+    Return the end of a series after these new rows of one partition, microseconds.
+
+    Raises:
+        ValueError: if a row of revision 0 is before the end, or a later revision beyond it.
+    """
+    closed_at, is_first = closed_micros(new), is_first_revision(new)
+    oldest = int(closed_at[is_first].min(initial=end))
+    if oldest < end:
+        raise ValueError(
+            f"expected closed_at from {format_instant(instant_of(end))} on, received "
+            f"{format_instant(instant_of(oldest))}: a late row is stored as a revision"
+        )
+    newest, end = int(closed_at[~is_first].max(initial=0)), int(closed_at[is_first].max(initial=end))
+    if newest > end:
+        raise ValueError(
+            f"expected a revision of a bar up to {format_instant(instant_of(end))}, received one of "
+            f"{format_instant(instant_of(newest))}: the first row of a bar is revision 0"
+        )
+    return end
+
+
 def _raise_changed(table: pa.Table, row: int) -> None:
     symbol, closed_at, _known, revision, *_rest = (column[row].as_py() for column in table.columns)
     raise ValueError(

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from qraft_contracts.outcomes import Transient
 from qraft_store.bars.columns import COLUMNS
-from qraft_store.bars.days import PARQUET, TAIL, sync_folder
+from qraft_store.bars.days import PARQUET, TAIL
 from qraft_store.bars.partitions import Partition
 from qraft_store.bars.series import TIERED, Series
+from qraft_store.files import sync_folder
 
 
 def move_to_cold(series: Series, partition: Partition) -> int:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from contextlib import suppress
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
 
-from qraft_contracts.outcomes import Malformed, Transient
-from qraft_contracts.times import format_instant
+from qraft_contracts.outcomes import Malformed
 from qraft_frames.bars import BarBatch
 from qraft_store.bars.columns import COLUMNS, file_key, read_header, write_columns
 from qraft_store.bars.days import PARQUET, TAIL, TailFile, read_parquet, read_sha256, write_parquet
 from qraft_store.bars.partitions import Partition
-from qraft_store.bars.rows import closed_micros, instant_of, is_first_revision, micros, new_rows, record_of
+from qraft_store.bars.rows import checked_end, closed_micros, is_first_revision, micros, new_rows, record_of
 from qraft_store.bars.series import Series
+from qraft_store.files import lock_writer
 
 # What live readers warm up from: more than a month of days. Older column files are made by `make_columns`.
 _HEALED_MAX: Final = 40
@@ -36,7 +34,7 @@ class SeriesWriter:
         series.hot.mkdir(parents=True, exist_ok=True)
         self._series = series
         self._division = series.division
-        self._lock = _lock(series.hot / ".writer.lock")
+        self._lock = lock_writer(series.hot / ".writer.lock")
         self._tail: TailFile | None = None
         self._tail_end = 0  # of its partition
         self._end = 0  # closed_at of the newest row of revision 0, microseconds since 1970
@@ -109,19 +107,7 @@ class SeriesWriter:
         rows = new_rows(rows, None if is_ahead else self._series.read_rows(partition))
         if rows.num_rows == 0:
             return 0
-        closed_at, is_first = closed_micros(rows), is_first_revision(rows)
-        oldest = int(closed_at[is_first].min(initial=self._end))
-        if oldest < self._end:
-            raise ValueError(
-                f"expected closed_at from {format_instant(instant_of(self._end))} on, received "
-                f"{format_instant(instant_of(oldest))}: a late row is stored as a revision"
-            )
-        newest, end = int(closed_at[~is_first].max(initial=0)), int(closed_at[is_first].max(initial=self._end))
-        if newest > end:
-            raise ValueError(
-                f"expected a revision of a bar up to {format_instant(instant_of(end))}, received one of "
-                f"{format_instant(instant_of(newest))}: the first row of a bar is revision 0"
-            )
+        end = checked_end(rows, self._end)
         if is_last and partition.end_us > self._end:
             (record,) = rows.combine_chunks().to_batches()
             self._tail_of(partition).append(record)
@@ -199,15 +185,3 @@ class SeriesWriter:
         """Give the series to another writer."""
         self.close_tail()
         os.close(self._lock)
-
-
-def _lock(path: Path) -> int:
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(handle)
-        raise Transient(
-            "lake_locked", f"another process writes {path.parent}; stop it (`qraft down`) or use another QRAFT_HOME"
-        ) from error
-    return handle

@@ -14,24 +14,26 @@ import numpy as np
 import pyarrow as pa
 
 from qraft_contracts.subjects import INTERVAL_SECONDS
-from qraft_contracts.times import format_instant
 from qraft_frames.bars import BarBatch
 from qraft_store.bars.content import rows_sha256, series_version, sort_rows
 from qraft_store.bars.panel import MAX_PANEL_CELLS, PanelDraft
 from qraft_store.bars.partitions import Division
 from qraft_store.bars.port import BarPanel, BarRevisions
-from qraft_store.bars.rows import ROW_SCHEMA, closed_micros, instant_of, is_first_revision, micros, new_rows, table_of
+from qraft_store.bars.rows import (
+    ROW_SCHEMA,
+    checked_end,
+    closed_micros,
+    instant_of,
+    is_first_revision,
+    micros,
+    new_rows,
+    table_of,
+)
 from qraft_store.clickhouse import sql, sql_bars
+from qraft_store.clickhouse.inserts import EARLIEST_US, LATEST_US, blocks, months_of, within_reach
 from qraft_store.clickhouse.port import Executor
 from qraft_store.tables.schema import check_market, distinct
 
-# An insert may make at most 100 partitions (max_partitions_per_insert_block); a partition is a month.
-_MONTHS_PER_INSERT: Final = 90
-# ClickHouse takes an insert of up to about this many rows as one block, whole or not at all.
-_ROWS_PER_INSERT: Final = 1_000_000
-# What a DateTime64 can name.
-_EARLIEST_US: Final = micros(datetime.fromisoformat("1900-01-01T00:00:00Z"))
-_LATEST_US: Final = micros(datetime.fromisoformat("2290-01-01T00:00:00Z"))
 # Hashes of partitions that have not changed; more are of series that nobody asks for again.
 _KNOWN_VERSIONS_MAX: Final = 10_000
 
@@ -73,7 +75,7 @@ class ClickHouseBars:
             part = rows.filter(pa.array(ordinals == ordinal)).combine_chunks()
             is_ahead = is_first_revision(part).all() and closed_micros(part).min() > end
             new = new_rows(part, None if is_ahead else self._stored(market, interval, part))
-            end = _checked_end(new, end)
+            end = checked_end(new, end)
             parts.append(new)
         new = pa.concat_tables([ROW_SCHEMA.empty_table(), *parts])
         for part in _inserts(new):
@@ -129,7 +131,7 @@ class ClickHouseBars:
             return None
         asked = tuple(symbols) if symbols else None
         known = micros(as_of)
-        wanted = self._range(market, interval, asked, first=_EARLIEST_US, last=known, known=known, revisions=revisions)
+        wanted = self._range(market, interval, asked, first=EARLIEST_US, last=known, known=known, revisions=revisions)
         (found,) = self._executor.select(sql_bars.select_newest(wanted)).to_pylist()
         if not found["n"]:
             return None
@@ -177,7 +179,7 @@ class ClickHouseBars:
                 if len(self._sha256s) >= _KNOWN_VERSIONS_MAX:
                     self._sha256s.clear()
                 rows = self._select(
-                    market, interval, None, first=row["first"], last=row["last"], known=_LATEST_US, revisions="all"
+                    market, interval, None, first=row["first"], last=row["last"], known=LATEST_US, revisions="all"
                 )
                 self._sha256s[key] = rows_sha256(sort_rows(rows))
             found.append((division.of(row["first"]).name, self._sha256s[key]))
@@ -206,7 +208,7 @@ class ClickHouseBars:
             None,
             first=int(closed.min()),
             last=int(closed.max()),
-            known=_LATEST_US,
+            known=LATEST_US,
             revisions="all",
         )
 
@@ -223,7 +225,7 @@ class ClickHouseBars:
     ) -> sql_bars.BarRange:
         if symbols is not None and len(symbols) > sql.MAX_SYMBOLS:
             raise ValueError(f"expected at most {sql.MAX_SYMBOLS} symbols, received {len(symbols)}: ask for all (None)")
-        low, high, until = (min(max(value, _EARLIEST_US), _LATEST_US) for value in (first, last, known))
+        low, high, until = map(within_reach, (first, last, known))
         return sql_bars.BarRange(self._table, market, interval, symbols, low, high, until, revisions)
 
     def _select(
@@ -255,30 +257,6 @@ def _division(market: str, interval: str) -> Division:
     return Division(interval)
 
 
-def _checked_end(new: pa.Table, end: int) -> int:
-    """
-    Return the series' end after these new rows of one partition.
-
-    Raises:
-        ValueError: if a row of revision 0 is before the end, or a later revision beyond it.
-    """
-    closed, is_first = closed_micros(new), is_first_revision(new)
-    oldest = int(closed[is_first].min(initial=_LATEST_US))
-    if oldest < end:
-        raise ValueError(
-            f"expected closed_at from {format_instant(instant_of(end))} on, received "
-            f"{format_instant(instant_of(oldest))}: a late row is stored as a revision"
-        )
-    end = int(closed[is_first].max(initial=end))
-    newest = int(closed[~is_first].max(initial=0))
-    if newest > end:
-        raise ValueError(
-            f"expected a revision of a bar up to {format_instant(instant_of(end))}, received one of "
-            f"{format_instant(instant_of(newest))}: the first row of a bar is revision 0"
-        )
-    return end
-
-
 def _named(rows: pa.Table, market: str, interval: str) -> pa.Table:
     """Return rows as the table has them, instants as integers."""
     columns: dict[str, Any] = {"market": [market] * rows.num_rows, "bar_interval": [interval] * rows.num_rows}
@@ -289,12 +267,7 @@ def _named(rows: pa.Table, market: str, interval: str) -> pa.Table:
 
 
 def _inserts(rows: pa.Table) -> Iterator[pa.Table]:
-    """Return rows in parts that ClickHouse takes as one block each; their partitions are in order of time."""
-    months = closed_micros(rows).astype("datetime64[us]").astype("datetime64[M]").astype(np.int64)
-    order = np.argsort(months, kind="stable")
-    rows, months, start = rows.take(order), months[order], 0
-    while start < rows.num_rows:
-        stop = int(np.searchsorted(months, months[start] + _MONTHS_PER_INSERT, side="left"))
-        stop = min(stop, start + _ROWS_PER_INSERT)
-        yield rows.slice(start, stop - start)
-        start = stop
+    """Return rows in blocks; their partitions are in order of time."""
+    order = np.argsort(months_of(closed_micros(rows)), kind="stable")
+    ordered = rows.take(order)
+    return blocks(ordered, closed_micros(ordered))

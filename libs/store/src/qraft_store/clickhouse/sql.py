@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from qraft_contracts.kinds import BASE_COLUMNS, Field, Kind
 from qraft_store.tables.port import Revisions
@@ -115,17 +115,7 @@ class Range:
 
     def where(self) -> str:
         """Return the condition; the engine cuts months, granules and columns by it."""
-        conditions = [
-            f"market = {literal(self.market)}",
-            f"event_at >= {instant(self.first)}",
-            f"event_at <= {instant(self.last)}",
-            f"known_at <= {instant(self.known)}",
-        ]
-        if self.symbols is not None:
-            conditions.append(f"symbol IN ({', '.join(literal(symbol) for symbol in self.symbols)})")
-        if self.revisions == "first":
-            conditions.append("revision = 0")
-        return " AND ".join(conditions)
+        return condition(self, of=f"market = {literal(self.market)}", time="event_at")
 
     def one_by(self) -> str:
         """Return what one row is kept of: of a name the newest revision, or of each revision one."""
@@ -151,6 +141,36 @@ def _chosen(wanted: Range, columns: Sequence[str]) -> str:
         f"SELECT {', '.join(needed)} FROM {wanted.table} WHERE {wanted.where()} "
         f"ORDER BY symbol, event_at, row_id, revision DESC LIMIT 1 BY {wanted.one_by()}"
     )
+
+
+class RowRange(Protocol):
+    """What both kinds of ranges say of rows; instants are microseconds since 1970, bounds inclusive."""
+
+    @property
+    def symbols(self) -> tuple[str, ...] | None: ...
+    @property
+    def first(self) -> int: ...
+    @property
+    def last(self) -> int: ...
+    @property
+    def known(self) -> int: ...
+    @property
+    def revisions(self) -> str: ...
+
+
+def condition(wanted: RowRange, *, of: str, time: str) -> str:
+    """Return the condition of a range. of: that of its series. time: the column that `first` and `last` bound."""
+    conditions = [
+        of,
+        f"{time} >= {instant(wanted.first)}",
+        f"{time} <= {instant(wanted.last)}",
+        f"known_at <= {instant(wanted.known)}",
+    ]
+    if wanted.symbols is not None:
+        conditions.append(f"symbol IN ({', '.join(literal(symbol) for symbol in wanted.symbols)})")
+    if wanted.revisions == "first":
+        conditions.append("revision = 0")
+    return " AND ".join(conditions)
 
 
 def selected(columns: Sequence[str]) -> str:

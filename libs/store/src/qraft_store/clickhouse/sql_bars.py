@@ -16,7 +16,7 @@ from typing import Final, Literal
 
 from qraft_store.bars.port import BarRevisions
 from qraft_store.bars.rows import ROW_SCHEMA, VALUES
-from qraft_store.clickhouse.sql import instant, literal, selected
+from qraft_store.clickhouse.sql import condition, literal, selected
 
 _INSTANT: Final = "DateTime64(6, 'UTC') CODEC(DoubleDelta, ZSTD(1))"
 _PERIODS: Final = {"D": "toDate32(closed_at)", "M": "toStartOfMonth(closed_at)", "Y": "toStartOfYear(closed_at)"}
@@ -49,17 +49,7 @@ class BarRange:
 
     def where(self) -> str:
         """Return the condition; the engine cuts months, granules and columns by it."""
-        conditions = [
-            _of_series(self.market, self.interval),
-            f"closed_at >= {instant(self.first)}",
-            f"closed_at <= {instant(self.last)}",
-            f"known_at <= {instant(self.known)}",
-        ]
-        if self.symbols is not None:
-            conditions.append(f"symbol IN ({', '.join(literal(symbol) for symbol in self.symbols)})")
-        if self.revisions == "first":
-            conditions.append("revision = 0")
-        return " AND ".join(conditions)
+        return condition(self, of=_of_series(self.market, self.interval), time="closed_at")
 
 
 def _of_series(market: str, interval: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from qraft_store.clickhouse import sql
+from qraft_store.clickhouse.inserts import EARLIEST_US, LATEST_US, blocks, within_reach
 from qraft_store.clickhouse.port import Executor
 from qraft_store.tables.port import Appended, Revisions
 from qraft_store.tables.quarantine import quarantine_schema
@@ -35,16 +36,9 @@ from qraft_store.tables.schema import (
     wanted_columns,
 )
 
-# An insert may make at most 100 partitions (max_partitions_per_insert_block); a partition is a month.
-_MONTHS_PER_INSERT: Final = 90
-# ClickHouse takes an insert of up to about this many rows as one block, whole or not at all.
-_ROWS_PER_INSERT: Final = 1_000_000
 # `last` looks so far back before it looks at everything: most series come at least monthly, the others yearly.
 _DAY_US: Final = 86_400_000_000
 _LOOK_BACK_US: Final = (31 * _DAY_US, 366 * _DAY_US)
-# Beyond this a DateTime64 is no longer valid.
-_EARLIEST_US: Final = micros(datetime.fromisoformat("1900-01-01T00:00:00Z"))
-_LATEST_US: Final = micros(datetime.fromisoformat("2290-01-01T00:00:00Z"))
 _QUARANTINE: Final = "quarantine"
 
 
@@ -81,7 +75,7 @@ class ClickHouseTables:
             self._made.add(table)
         judged = judge(known_kind, candidates, self._stored(kind, market, candidates))
         reasons[place[judged.refused]] = judged.reasons
-        for part in _inserts(judged.new):
+        for part in blocks(judged.new, micros_of(judged.new, "event_at")):
             of_market = pa.array([market] * part.num_rows, pa.string())
             self._executor.insert(table, _instants_as_integers(part.add_column(0, "market", of_market)))
         self._keep(kind, market, received, reasons)
@@ -114,7 +108,7 @@ class ClickHouseTables:
         if n <= 0 or not asked:
             return table_schema(kind).empty_table()
         found = table_schema(kind).empty_table()
-        for back in (*_LOOK_BACK_US, known - _EARLIEST_US):
+        for back in (*_LOOK_BACK_US, known - EARLIEST_US):
             wanted = self._range(kind, market, asked, first=known - back, last=known, known=known, revisions="latest")
             found = self._typed(kind, names, self._executor.select(sql.select_last(wanted, names, n)))
             counts = found["symbol"].value_counts()
@@ -191,7 +185,7 @@ class ClickHouseTables:
     ) -> sql.Range:
         if symbols is not None and len(symbols) > sql.MAX_SYMBOLS:
             raise ValueError(f"expected at most {sql.MAX_SYMBOLS} symbols, received {len(symbols)}: ask for all (None)")
-        low, high, until = (min(max(value, _EARLIEST_US), _LATEST_US) for value in (first, last, known))
+        low, high, until = map(within_reach, (first, last, known))
         names = None if symbols is None else tuple(symbols)
         return sql.Range(self._table(kind), check_market(market), names, low, high, until, revisions)
 
@@ -223,7 +217,7 @@ class ClickHouseTables:
             symbols if len(symbols) <= sql.MAX_SYMBOLS else None,
             first=int(event.min()),
             last=int(event.max()),
-            known=_LATEST_US,
+            known=LATEST_US,
             revisions="all",
         )
         return self._read(kind, wanted, table_schema(kind).names)
@@ -258,14 +252,3 @@ def _instants_as_integers(rows: pa.Table) -> pa.Table:
         column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column for column in rows.itercolumns()
     ]
     return pa.Table.from_arrays(arrays, names=rows.column_names)
-
-
-def _inserts(rows: pa.Table) -> Iterator[pa.Table]:
-    """Return sorted rows in parts that ClickHouse takes as one block each."""
-    months = micros_of(rows, "event_at").astype("datetime64[us]").astype("datetime64[M]").astype(np.int64)
-    start = 0
-    while start < rows.num_rows:
-        stop = int(np.searchsorted(months, months[start] + _MONTHS_PER_INSERT, side="left"))
-        stop = min(stop, start + _ROWS_PER_INSERT)
-        yield rows.slice(start, stop - start)
-        start = stop

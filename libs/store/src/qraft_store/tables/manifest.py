@@ -7,16 +7,15 @@ that are missing, shorter or unreadable are damage.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 import msgspec
 
-from qraft_contracts.outcomes import Malformed, Transient
+from qraft_contracts.outcomes import Malformed
+from qraft_store.files import write_whole
 
 MANIFEST: Final = "manifest.json"
 _FORMAT: Final = 1
@@ -93,38 +92,6 @@ def save_manifest(folder: Path, manifest: Manifest) -> None:
     """
     data = msgspec.json.encode(manifest)
     write_whole(folder / MANIFEST, lambda file: file.write(data))
-
-
-def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> int:
-    """
-    Put a file in place, whole or not at all, on disk when this returns. Returns its size.
-
-    Raises:
-        Transient: if it cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-            size = file.tell()
-        temporary.replace(path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
-        raise Transient("lake_write_failed", f"could not write {path}: {error}; is the disk full?") from error
-    return size
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def overlaps(parts: Sequence[Part]) -> bool:

@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 
 from qraft_contracts.kinds import Kind
 from qraft_contracts.outcomes import Malformed
+from qraft_store.files import write_whole
 from qraft_store.tables.content import content_hash
-from qraft_store.tables.manifest import Manifest, Part, write_whole
+from qraft_store.tables.manifest import Manifest, Part
 from qraft_store.tables.rows import is_ordered
 from qraft_store.tables.schema import distinct, micros_of, table_schema
 

@@ -9,7 +9,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from qraft_store.tables.manifest import write_whole
+from qraft_store.files import write_whole
 from qraft_store.tables.parts import damaged
 from qraft_store.tables.schema import table_schema
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import threading
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-from qraft_contracts.outcomes import Malformed, Transient
+from qraft_contracts.outcomes import Malformed
+from qraft_store.files import lock_writer
 from qraft_store.tables.layout import partitions_of
 from qraft_store.tables.manifest import MANIFEST, Manifest, Part, load_manifest, save_manifest
 from qraft_store.tables.parts import SUFFIX, read_part, write_part
@@ -32,7 +32,7 @@ class TableWriter:
     def __init__(self, folder: Path, *, kind: str, market: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._kind = folder, kind_of(kind)
-        self._lock = _lock(folder / ".writer.lock")
+        self._lock = lock_writer(folder / ".writer.lock")
         self._calls = threading.Lock()  # services append from worker threads
         self._quarantine = Quarantine(folder, kind=kind)
         is_open = False
@@ -180,15 +180,3 @@ def _files(manifest: Manifest) -> set[str]:
 def _sorted(rows: pa.Table) -> pa.Table:
     whole = rows.combine_chunks()
     return whole.take(order_of(whole))
-
-
-def _lock(path: Path) -> int:
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(handle)
-        raise Transient(
-            "lake_locked", f"another process writes {path.parent}; stop it (`qraft down`) or use another QRAFT_HOME"
-        ) from error
-    return handle

@@ -1,0 +1,63 @@
+"""Files that are there whole or not at all, and the lock by which one process writes a folder."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from qraft_contracts.outcomes import Transient
+
+
+def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> int:
+    """
+    Put a file in place, whole or not at all, on disk when this returns. Returns its size.
+
+    Raises:
+        Transient: if it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+            size = file.tell()
+        temporary.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
+        raise Transient("lake_write_failed", f"could not write {path}: {error}; is the disk full?") from error
+    return size
+
+
+def sync_folder(folder: Path) -> None:
+    """Put a folder's entries on disk."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def lock_writer(path: Path) -> int:
+    """
+    Return the handle of a lock file that this process now holds until it closes it or ends.
+
+    Raises:
+        Transient: if another process holds it.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        raise Transient(
+            "lake_locked", f"another process writes {path.parent}; stop it (`qraft down`) or use another QRAFT_HOME"
+        ) from error
+    return handle
