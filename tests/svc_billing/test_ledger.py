@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import msgspec
@@ -13,8 +12,6 @@ from tests.svc_billing.kit_core import (
     dispute,
     failing,
     late,
-    memory_books,
-    postgres_books,
     refund,
     reserve,
     rules,
@@ -31,18 +28,6 @@ from svc_billing.domain.commands import (
     expire_hold,
 )
 from svc_billing.usecases.expire import Expiry
-
-
-@pytest.fixture(params=["memory", "postgres"])
-async def books(request: pytest.FixtureRequest) -> AsyncIterator[Books]:
-    if request.param == "memory":
-        async with memory_books() as made:
-            yield made
-            await made.check()
-    else:
-        async with postgres_books(request.getfixturevalue("postgres_dsn")) as made:
-            yield made
-            await made.check()
 
 
 async def test_settle_below_the_hold_returns_the_rest(books: Books) -> None:

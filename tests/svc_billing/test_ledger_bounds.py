@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import msgspec
 import pytest
-from tests.svc_billing.kit_core import ITEM, SHA, Books, memory_books, postgres_books, refund, rules, void
+from tests.svc_billing.kit_core import ITEM, SHA, Books, refund, rules, void
 
 from qraft_contracts.billing import ReserveCredits, SettleHold, VoidHold
 from svc_billing.domain.commands import GrantCredits, PublishPrices
-
-
-@pytest.fixture(params=["memory", "postgres"])
-async def books(request: pytest.FixtureRequest) -> AsyncIterator[Books]:
-    if request.param == "memory":
-        async with memory_books() as made:
-            yield made
-            await made.check()
-    else:
-        async with postgres_books(request.getfixturevalue("postgres_dsn")) as made:
-            yield made
-            await made.check()
 
 
 def replace_price(rule: object, price: int) -> object:

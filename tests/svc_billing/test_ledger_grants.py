@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import timedelta
 
-import pytest
-from tests.svc_billing.kit_core import Books, memory_books, postgres_books, rules, told
+from tests.svc_billing.kit_core import Books, rules, told
 
 from svc_billing.domain.commands import PublishPrices, VoidGrant, expire_grant
 from svc_billing.usecases.expire import Expiry
-
-
-@pytest.fixture(params=["memory", "postgres"])
-async def books(request: pytest.FixtureRequest) -> AsyncIterator[Books]:
-    if request.param == "memory":
-        async with memory_books() as made:
-            yield made
-            await made.check()
-    else:
-        async with postgres_books(request.getfixturevalue("postgres_dsn")) as made:
-            yield made
-            await made.check()
 
 
 async def test_grants_are_spent_by_priority_then_by_what_expires_sooner(books: Books) -> None:

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import msgspec
-import pytest
 from tests.svc_billing.kit_core import (
     ITEM,
     Books,
     late,
-    memory_books,
-    postgres_books,
     refund,
     rules,
     settle,
@@ -25,18 +21,6 @@ from qraft_contracts.billing import ReserveCredits
 from svc_billing.domain.commands import GrantCredits, PublishPrices
 from svc_billing.domain.prices import PriceRule
 from svc_billing.usecases.expire import Expiry
-
-
-@pytest.fixture(params=["memory", "postgres"])
-async def books(request: pytest.FixtureRequest) -> AsyncIterator[Books]:
-    if request.param == "memory":
-        async with memory_books() as made:
-            yield made
-            await made.check()
-    else:
-        async with postgres_books(request.getfixturevalue("postgres_dsn")) as made:
-            yield made
-            await made.check()
 
 
 async def test_blnk_181_open_holds_count_against_the_next_one(books: Books) -> None:

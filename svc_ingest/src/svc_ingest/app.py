@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -32,6 +31,7 @@ from svc_ingest.adapters.files import FileSource
 from svc_ingest.adapters.readers import FileReader
 from svc_ingest.adapters.report import write_report
 from svc_ingest.adapters.simulator import MarketSimulator
+from svc_ingest.api.events import print_event
 from svc_ingest.api.replay import replay_routes
 from svc_ingest.domain.faults import QualityReport
 from svc_ingest.domain.quality import QualityCheck
@@ -166,7 +166,7 @@ def load(common: CommonSettings, settings: IngestSettings, *, until: datetime | 
             done = await job.load(until=until or settings.replay_from or _simulated_until(source, settings))
             stored = job.publisher.line.stored_until
             closed_at = format_instant(stored) if stored else None
-            _print(
+            print_event(
                 "ingest.loaded",
                 closed_at=closed_at,
                 n_bars=done.n_bars if done else 0,
@@ -203,12 +203,7 @@ def _log_progress(progress: LoadProgress) -> None:
 
 
 def _print_progress(progress: LoadProgress) -> None:
-    _print("ingest.progress", **_progress_fields(progress))
-
-
-def _print(event: str, **fields: object) -> None:
-    sys.stdout.write(json.dumps({"event": event} | fields) + "\n")
-    sys.stdout.flush()
+    print_event("ingest.progress", **_progress_fields(progress))
 
 
 def stored(common: CommonSettings) -> StoredData:
@@ -252,7 +247,7 @@ def collect(common: CommonSettings, settings: IngestSettings, *, source: str, se
     sys.stderr.write(table_of(tally))
     totals = {name: n for name, n in tally.total().as_dict().items() if isinstance(n, int)}
     ends = {"n_gaps": len(tally.gaps), "n_failures": len(tally.failures)}
-    _print("collect.finished", report=str(path), took_s=took_s, **totals, **ends)
+    print_event("collect.finished", report=str(path), took_s=took_s, **totals, **ends)
     return 1 if is_away else 2 if tally.failures else 0
 
 
@@ -284,7 +279,7 @@ async def _backfill(
 def _print_collected(name: str, tally: Tally, done_frac: float) -> None:
     own = [count for (dataset, _, _), count in tally.counts.items() if dataset == name]
     failed = [it.code for it in tally.failures if it.where.startswith(name)]
-    _print(
+    print_event(
         "collect.progress",
         dataset=name,
         n_new=sum(count.n_new for count in own),

@@ -28,3 +28,14 @@ def parse_instant(text: str) -> datetime:
     if instant.tzinfo is None:
         raise ValueError(f"expected an instant with a time zone such as 2025-06-01T00:05:00Z, received {text!r}")
     return instant.astimezone(UTC)
+
+
+def parse_typed_instant(text: str) -> datetime:
+    """
+    Return the UTC instant that an operator typed: 2025-06-01T00:00:00Z, or 2025-06-01 for its UTC midnight.
+
+    Raises:
+        ValueError: if the text names none.
+    """
+    instant = datetime.fromisoformat(text)
+    return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)

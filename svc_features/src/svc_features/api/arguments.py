@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from qraft_contracts.subjects import INTERVAL_SECONDS
+from qraft_contracts.times import parse_typed_instant
 from qraft_quant.features import SETS
 
 COMMANDS: Final = {
@@ -33,12 +33,9 @@ def parser(*, features_set: str, market: str, interval: str) -> argparse.Argumen
     commands.choices["show"].add_argument("name", help="of the feature")
     commands.choices["prove"].add_argument("--anew", action="store_true", help="even if a proof stands already")
     compute = commands.choices["compute"]
-    compute.add_argument("--from", dest="start", required=True, type=_instant, help="bars that close after it")
-    compute.add_argument("--until", required=True, type=_instant, help="bars that close up to it")
+    compute.add_argument(
+        "--from", dest="start", required=True, type=parse_typed_instant, help="bars that close after it"
+    )
+    compute.add_argument("--until", required=True, type=parse_typed_instant, help="bars closing up to it")
     compute.add_argument("--out", required=True, type=Path, help="Parquet file to write")
     return whole
-
-
-def _instant(text: str) -> datetime:
-    found = datetime.fromisoformat(text)
-    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)

@@ -19,6 +19,7 @@ from qraft_contracts.subjects import INTERVAL_SECONDS
 from qraft_quant.features import BAR_INPUTS, OPERATORS, FeatureSet, FeatureSpec, compute_history
 from qraft_registry.proofs import ProofRecord
 from qraft_store.bars.port import BarPanel, BarStore
+from qraft_store.files import write_whole
 
 EXIT_NOT_PROVEN: Final = 3
 _N_THREADS: Final = 2
@@ -102,9 +103,8 @@ def compute(
     matrix = np.ascontiguousarray(matrix[wanted])
     if matrix.shape[0] == 0:
         raise Refused("no_bars", f"expected {interval} bars of {market} after {start.isoformat()}, found none")
-    part = out.with_name(f"{out.name}.part")
-    pq.write_table(_table(panel, panel.closed_at[wanted], matrix, features), part, compression="zstd")
-    part.replace(out)
+    table = _table(panel, panel.closed_at[wanted], matrix, features)
+    write_whole(out, lambda file: pq.write_table(table, file, compression="zstd"))
     sys.stdout.write(
         json.dumps(
             {"event": "features.computed", "file": str(out), "n_rows": matrix.shape[0] * matrix.shape[1],

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from qraft_contracts.outcomes import Malformed, Transient
 from qraft_contracts.times import format_instant, parse_instant
 from qraft_data.audit.findings import Quarantined
+from qraft_store.files import write_whole
 from svc_ingest.adapters.catalogue import fingerprint
 from svc_ingest.domain.datasets import Dataset
 from svc_ingest.domain.shaping import Refused
@@ -132,10 +133,4 @@ def table_of(tally: Tally) -> str:
 
 
 def _replace(path: Path, data: bytes) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.tmp")
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    except OSError as error:
-        raise Transient("lake_write_failed", f"could not write {path}: {error}; is the disk full?") from error
+    write_whole(path, lambda file: file.write(data))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from datetime import UTC, datetime
 from typing import Final
 
 from qraft_contracts.kinds import KINDS
+from qraft_contracts.times import parse_typed_instant
 from svc_ingest.usecases.collect import Selection
 
 COLLECT_SOURCES: Final = ("all", "files", "derived", "exchange")
@@ -16,7 +16,7 @@ def add_load(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `load`."""
     parser.add_argument(
         "--until",
-        type=parse_instant_argument,
+        type=parse_typed_instant,
         help="last closed_at to load, such as 2025-06-01T00:00:00Z; without it QRAFT_INGEST_REPLAY_FROM, "
         "without that all closed bars of the source",
     )
@@ -29,22 +29,11 @@ def add_collect(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--kind", action="append", default=[], choices=sorted(KINDS), help="only this kind; repeatable")
     parser.add_argument("--dataset", action="append", default=[], help="only this data set; repeatable")
-    parser.add_argument("--from", dest="start", type=parse_instant_argument, help="rows after this instant")
-    parser.add_argument("--until", type=parse_instant_argument, help="rows up to this instant")
+    parser.add_argument("--from", dest="start", type=parse_typed_instant, help="rows after this instant")
+    parser.add_argument("--until", type=parse_typed_instant, help="rows up to this instant")
     parser.add_argument("--again", action="store_true", help="read what was collected before too")
 
 
 def selection_of(options: argparse.Namespace) -> Selection:
     """Return what `collect` was asked for."""
     return Selection(tuple(options.kind), tuple(options.dataset), options.start, options.until, options.again)
-
-
-def parse_instant_argument(text: str) -> datetime:
-    """
-    Return the instant that an operator typed: 2025-06-01T00:00:00Z, or 2025-06-01 for its UTC midnight.
-
-    Raises:
-        ValueError: if the text names none.
-    """
-    instant = datetime.fromisoformat(text)
-    return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)

@@ -6,10 +6,10 @@ import argparse
 
 from qraft_contracts.outcomes import Malformed
 from qraft_contracts.subjects import INTERVAL_SECONDS
+from qraft_contracts.times import parse_typed_instant
 from qraft_data.adjustment import ADJUSTMENTS
 from qraft_data.audit.expectation import PRODUCTION_DAYS
 from qraft_data.query import MISSING, Query, parse_field
-from svc_ingest.api.arguments import parse_instant_argument
 
 
 def add_audit(parser: argparse.ArgumentParser) -> None:
@@ -18,7 +18,7 @@ def add_audit(parser: argparse.ArgumentParser) -> None:
                         help="production = the last --days; full = since 2018")  # fmt: skip
     parser.add_argument("--market", default="binance.perp", help="whose series decide; everything stored is listed")
     parser.add_argument("--interval", choices=sorted(INTERVAL_SECONDS), default="5m", help="of the bars that decide")
-    parser.add_argument("--until", type=parse_instant_argument, help="end of the window; without it the newest bar")
+    parser.add_argument("--until", type=parse_typed_instant, help="end of the window; without it the newest bar")
     parser.add_argument("--days", type=int, default=PRODUCTION_DAYS, help="length of the production window")
 
 
@@ -72,9 +72,9 @@ def _add_query(parser: argparse.ArgumentParser, *, is_required: bool) -> None:
     parser.add_argument("--market", required=is_required, help="such as binance.perp")
     parser.add_argument("--symbols", required=is_required, help="comma separated")
     parser.add_argument("--fields", required=is_required, help="metrics, such as bars.close,funding.funding_rate")
-    parser.add_argument("--from", dest="start", required=is_required, type=parse_instant_argument, help="rows after it")
-    parser.add_argument("--until", required=is_required, type=parse_instant_argument, help="rows up to it")
-    parser.add_argument("--as-of", type=parse_instant_argument, help="nothing known later is seen; without it --until")
+    parser.add_argument("--from", dest="start", required=is_required, type=parse_typed_instant, help="rows after it")
+    parser.add_argument("--until", required=is_required, type=parse_typed_instant, help="rows up to it")
+    parser.add_argument("--as-of", type=parse_typed_instant, help="nothing known later is seen; without it --until")
     parser.add_argument("--interval", choices=sorted(INTERVAL_SECONDS), default="5m")
     parser.add_argument("--adjustment", choices=ADJUSTMENTS, default="none", help="for splits and dividends")
     parser.add_argument("--time-zone", default="UTC", help="of the local times beside UTC")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import shlex
 import subprocess
 import sys
@@ -27,7 +26,9 @@ from qraft_data.query import Query
 from qraft_data.snapshots.store import SnapshotStore
 from qraft_store.artefacts.port import ArtefactStore
 from qraft_store.bars.port import BarStore
+from qraft_store.files import write_whole
 from qraft_store.tables.port import TableStore
+from svc_ingest.api.events import print_event
 
 # Commands that one mend may run: kinds × sources, not gaps; more would be a loop.
 _COMMANDS_MAX: Final = 16
@@ -83,7 +84,7 @@ def mend(stored: StoredData) -> int:
     before = msgspec.json.decode(path.read_bytes(), type=Audit)
     commands = sorted({it.mend for it in before.required if it.mend})
     for i, command in enumerate(commands[:_COMMANDS_MAX]):
-        _print("mend.progress", command=command, done_frac=round(i / len(commands), 4))
+        print_event("mend.progress", command=command, done_frac=round(i / len(commands), 4))
         words = shlex.split(command)[2:]  # without `qraft data`
         # Its own process: it locks the lake as any other writer does, and one that fails leaves the others their turn.
         done = subprocess.run(  # noqa: S603 our own module with words that the audit made
@@ -92,13 +93,13 @@ def mend(stored: StoredData) -> int:
             timeout=_MEND_TIMEOUT_S,
             stdout=subprocess.DEVNULL,
         )
-        _print("mend.ran", command=command, exit_code=done.returncode)
+        print_event("mend.ran", command=command, exit_code=done.returncode)
     days = (parse_instant(before.end) - parse_instant(before.start)).days
     interval = next((it.interval for it in before.required if it.interval), "5m")
     after = _audit(stored, mode=before.mode, market=before.market, interval=interval,
                    end=parse_instant(before.end), days=days)  # fmt: skip
     mended = sum(it.n_missing for it in before.required) - sum(it.n_missing for it in after.required)
-    _print("mend.finished", n_rows_mended=mended, n_rows_missing=sum(it.n_missing for it in after.required))
+    print_event("mend.finished", n_rows_mended=mended, n_rows_missing=sum(it.n_missing for it in after.required))
     sys.stderr.write(_summary(after))
     return 0 if after.ready else EXIT_NOT_READY
 
@@ -119,8 +120,8 @@ def show(stored: StoredData, query: Query) -> int:
 def take_snapshot(stored: StoredData, query: Query) -> int:
     """Freeze a query under `snapshots/<id>` of the artefact store and print its record."""
     store = SnapshotStore(stored.artefacts)
-    meta = asyncio.run(store.take(stored.library, query.checked()))
-    _print("snapshot.taken", snapshot_id=meta.snapshot_id, n_rows=meta.n_rows, origin=meta.origin.value)
+    meta = asyncio.run(store.take(stored.library, query))
+    print_event("snapshot.taken", snapshot_id=meta.snapshot_id, n_rows=meta.n_rows, origin=meta.origin.value)
     return 0
 
 
@@ -136,7 +137,7 @@ def verify_snapshot(stored: StoredData, snapshot_id: str) -> int:
         found = asyncio.run(store.verify(snapshot_id))
     except KeyError as error:
         raise Refused("no_snapshot", f"expected one of `qraft data snapshot --list`, received {snapshot_id}") from error
-    _print("snapshot.verified", snapshot_id=snapshot_id, is_intact=found.is_intact, differences=found.differences)
+    print_event("snapshot.verified", snapshot_id=snapshot_id, is_intact=found.is_intact, differences=found.differences)
     return 0 if found.is_intact else EXIT_NOT_READY
 
 
@@ -165,14 +166,15 @@ def _audit(
     auditor = Auditor(stored.bars, stored.tables, Thresholds(), _print_progress)
     found = auditor.audit(mode=mode, market=market, interval=interval, window=window)
     found = msgspec.structs.replace(found, quarantined=(*found.quarantined, *stored.refused()))
-    folder = stored.reports
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in (("audit.json", msgspec.json.encode(found)), ("audit.html", audit_page(found).encode())):
-        part = folder / f"{name}.part"
-        part.write_bytes(text)
-        part.replace(folder / name)
-    _print("audit.finished", ready=found.ready, n_ready=found.n_ready, n_required=found.n_required,
-           report=str(folder / "audit.html"))  # fmt: skip
+    write_whole(stored.reports / "audit.json", lambda file: file.write(msgspec.json.encode(found)))
+    write_whole(stored.reports / "audit.html", lambda file: file.write(audit_page(found).encode()))
+    print_event(
+        "audit.finished",
+        ready=found.ready,
+        n_ready=found.n_ready,
+        n_required=found.n_required,
+        report=str(stored.reports / "audit.html"),
+    )
     return found
 
 
@@ -194,9 +196,4 @@ def _cell(value: object) -> str:
 
 
 def _print_progress(done: int, total: int) -> None:
-    _print("audit.progress", done_frac=round(done / total, 4))
-
-
-def _print(event: str, **fields: object) -> None:
-    sys.stdout.write(json.dumps({"event": event} | fields, default=list) + "\n")
-    sys.stdout.flush()
+    print_event("audit.progress", done_frac=round(done / total, 4))

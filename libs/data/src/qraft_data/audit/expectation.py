@@ -21,8 +21,9 @@ MONTHLY_SERIES: Final = ("CORE_CPI", "UNEMPLOYMENT", "FED_FUNDS", "INDUSTRIAL_PR
 MARKET_CALENDARS: Final = {"us.equities": "XNYS", "us.macro": "XNYS"}
 # Closed at hours that nobody wrote down for these sources: nothing is owed.
 NO_CALENDAR_SUFFIXES: Final = ("fx", "fx.1h")
-# What a perpetual market needs before a model is trained on it.
+# They happen when they happen.
 _AT_WILL: Final = ("corporate_actions",)
+# What a perpetual market needs before a model is trained on it.
 REQUIRED_KINDS: Final = ("bars", "funding", "open_interest", "basis")
 
 
@@ -33,14 +34,6 @@ class Thresholds:
     completeness_min: float = 0.99
     outlier_frac_max: float = 0.0005
     drift_max: float = 20.0
-
-    def as_dict(self) -> dict[str, float]:
-        """Return the thresholds by name."""
-        return {
-            "completeness_min": self.completeness_min,
-            "outlier_frac_max": self.outlier_frac_max,
-            "drift_max": self.drift_max,
-        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Final
 
@@ -76,7 +76,7 @@ class Auditor:
             ready=bool(required) and n_ready == len(required),
             n_required=len(required),
             n_ready=n_ready,
-            thresholds=self.thresholds.as_dict(),
+            thresholds=asdict(self.thresholds),
             series=tuple(sorted(found, key=lambda it: (it.kind, it.market, it.interval, it.symbol))),
             quarantined=tuple(self._quarantined()),
             versions=self._versions(work),
