@@ -61,8 +61,8 @@ format: $(VENV)/.dev  ## format and sort imports
 
 lock: $(VENV)/.dev  ## resolve anew and export the hash-pinned requirement files
 	$(BIN)/uv lock
-	$(BIN)/uv export -q --all-packages --no-emit-workspace --no-default-groups --group build --no-annotate --no-header -o requirements.txt
-	$(BIN)/uv export -q --all-packages --no-emit-workspace --group build --group dev --no-annotate --no-header -o requirements-dev.txt
+	$(BIN)/uv export -q --all-packages --all-extras --no-extra automatic --no-emit-workspace --no-default-groups --group build --no-annotate --no-header -o requirements.txt
+	$(BIN)/uv export -q --all-packages --all-extras --no-emit-workspace --group build --group dev --no-annotate --no-header -o requirements-dev.txt
 
 clean:  ## remove the environment and caches (data stay)
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

