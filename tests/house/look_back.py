@@ -19,7 +19,7 @@ NAMES: Final = frozenset({
 })  # fmt: skip
 PREFIXES: Final = ("rolling_", "cum_", "ewm_")
 # Folders in which times are rows of arrays, so that arithmetic on an index is a look at another time.
-ROWS_ARE_TIMES: Final = ("libs/quant/", "libs/data/", "libs/text/", "svc_features/", "svc_train/")
+ROWS_ARE_TIMES: Final = ("libs/quant/", "libs/data/", "libs/screening/", "libs/text/", "svc_features/", "svc_train/")
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -18,6 +18,7 @@ HOME = (
 )
 QUANT = "libs/quant/src/qraft_quant/"
 DATA = "libs/data/src/qraft_data/"
+SCREENING = "libs/screening/src/qraft_screening/"
 TRAIN = "svc_train/src/svc_train/"
 # (file or folder, what it uses, why no value of another time enters a feature, label or join through it). Folders only
 # where nothing of a model's input is computed.
@@ -33,10 +34,12 @@ ALLOWED: tuple[tuple[str, set[str], str], ...] = (
     (f"{QUANT}splits.py", {"[i + n]"}, "edges of folds"),
     (f"{DATA}audit/", {"[::-1]", "[:-1]", "[1:-1]", "[i - n]", "diff", "searchsorted"},
      "looks for gaps and jumps in stored rows, for the audit's report; hands no rows on"),
+    (f"{DATA}bundle/", {"[i - n]", "searchsorted"}, "cuts stored rows into parts of an archive; hands none to a model"),
     (f"{DATA}calendars.py", {"cumsum"}, "numbers the sessions of a published calendar"),
     (f"{DATA}continuous/", {"accumulate", "diff"}, "a roll never goes back: the plan up to a row is of rows up to it"),
     (f"{DATA}options/surface.py", {"interp", "searchsorted"}, "along strikes and expiries of one instant"),
     (f"{DATA}zones.py", {"searchsorted"}, "offsets of time zones, which are published in advance"),
+    (f"{SCREENING}drift.py", {"diff", "searchsorted"}, "counts sorted values by bin; no axis is time"),
     (f"{TRAIN}domain/manifest.py", {"[i - n]"}, "last row of a half-open range"),
     (f"{TRAIN}domain/quality.py", {"diff"}, "step of the grid, for the quality report"),
     (f"{TRAIN}usecases/fit.py", {"searchsorted"}, "places of rows within a sorted list of rows"),
@@ -89,7 +92,7 @@ def test_every_exception_is_still_needed_and_has_a_reason(uses: list[Use]) -> No
 
 def test_services_of_features_and_training_have_no_exception_by_folder() -> None:
     """Where models get their input, each file stands alone."""
-    strict = ("libs/quant/", "libs/text/", "svc_features/", "svc_train/", "svc_inference/")
+    strict = ("libs/quant/", "libs/screening/", "libs/text/", "svc_features/", "svc_train/", "svc_inference/")
 
     assert [place for place, *_ in ALLOWED if place.startswith(strict) and not place.endswith(".py")] == []
 

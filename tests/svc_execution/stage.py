@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import asyncpg
@@ -168,7 +168,10 @@ class Stage:
                 task.cancel()
             await asyncio.gather(*loops, *([watching] if watching else []), return_exceptions=True)
             await bus.drain()
-            await application.stop()
+            # A process that crashed closes nothing: what was under way on its connections is the server's to undo.
+            has_crashed = watching is not None and watching.done() and not watching.cancelled()
+            with suppress(*([asyncpg.InterfaceError] if has_crashed else [])):
+                await application.stop()
 
     async def _crashed(self, bus: FusedBus, loops: Sequence[asyncio.Task[Any]]) -> None:
         fatal = asyncio.create_task(bus.wait_fatal())

@@ -5,15 +5,19 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from qraft_contracts.origin import Origin
 from qraft_frames.bars import BarBatch
-from qraft_quant.features import CORE, FeatureSet
+from qraft_quant.features import CORE, FULL, FeatureSet
 from qraft_registry.proofs import encode_proof
 from qraft_store.artefacts.memory import MemoryArtefactStore
 from qraft_store.bars.memory import MemoryBarStore
+from qraft_store.tables.memory import MemoryTables
+from qraft_store.tables.schema import table_schema
 from svc_features.adapters.proofs import prove
+from svc_features.usecases import StateTables
 
 SMALL = FeatureSet("small", tuple(spec for spec in CORE.features if spec.window <= 15))
 ASKED = {"features": SMALL, "market": "crypto", "interval": "5m", "seed": 7}
@@ -51,3 +55,23 @@ async def test_store_without_bars_or_with_too_few_is_refused() -> None:
         await prove(MemoryBarStore(), MemoryArtefactStore(), **ASKED)
     with pytest.raises(ValueError, match="received 100"):
         await prove(store_of(100), MemoryArtefactStore(), **ASKED)
+
+
+async def test_proof_is_made_on_the_state_that_is_stored_and_draws_the_rest() -> None:
+    names = ("funding_rate", "funding_missing", "basis", "return_1")
+    asked = ASKED | {"features": FeatureSet("state", tuple(it for it in FULL.features if it.name in names))}
+    bars, tables, at = store_of(600), MemoryTables(), datetime(2025, 6, 1, tzinfo=UTC)
+    rows = [
+        {"symbol": symbol, "event_at": at + i * timedelta(hours=1), "known_at": at + i * timedelta(hours=1),
+         "row_id": "", "revision": 0, "origin": "replay", "source": "test", "funding_rate": i / 1000,
+         "period_hours": 8.0}
+        for i in range(50) for symbol in ("A", "B")
+    ]  # fmt: skip
+    tables.append("funding", market="binance.perp", rows=pa.Table.from_pylist(rows, schema=table_schema("funding")))
+
+    without = await prove(bars, MemoryArtefactStore(), **asked)
+    found = await prove(bars, MemoryArtefactStore(), **asked, state=StateTables(tables, "binance.perp"))
+
+    assert set(without.record.data.stimulated) == {"funding_rate", "basis_frac"}
+    assert found.record.data.stimulated == ("basis_frac",) and found.fault is None
+    assert found.record.data.sha256 != without.record.data.sha256

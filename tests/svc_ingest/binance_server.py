@@ -60,12 +60,16 @@ class Venue:
     requests: list[str] = field(default_factory=list)
     url: str = ""
     futures: Futures | None = None
-    # Answers to give instead, one a request: (status, headers, body).
+    # Answers to give instead, one a request: (status, headers, body); status 0 = die in the middle of the answer.
     answers: list[tuple[int, dict[str, str], object]] = field(default_factory=list)
+    # Paths that answer only once the event is set.
+    held: dict[str, threading.Event] = field(default_factory=dict)
+    perp_shift: float = 0.0  # of the perpetual's prices
 
-    def klines(self, symbol: str, start_ms: int, limit: int) -> list[list[Any]]:
+    def klines(self, symbol: str, start_ms: int, limit: int, shift: float = 0.0) -> list[list[Any]]:
         rows = []
-        for i, close in enumerate(self.closes[symbol]):
+        for i, spot in enumerate(self.closes[symbol]):
+            close = spot + shift
             opened = self.first_open_ms + i * STEP_MS
             is_there = self.now is None or opened <= self.now.timestamp() * 1000
             if opened >= start_ms and is_there and (symbol, i) not in self.hidden:
@@ -99,8 +103,14 @@ class _Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         query = {key: values[0] for key, values in parse_qs(url.query).items()}
         self.venue.requests.append(url.path)
+        if url.path in self.venue.held:
+            self.venue.held[url.path].wait(30)
         if self.venue.answers:
             status, headers, body = self.venue.answers.pop(0)
+            if status == 0:
+                self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n[{")
+                self.close_connection = True
+                return
             self._answer(status, body, headers)
         elif self.venue.fail_next > 0:
             self.venue.fail_next -= 1
@@ -125,7 +135,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(200, {"symbols": [_contract(symbol) for symbol in self.venue.closes]})
         elif path in ("/fapi/v1/klines", "/fapi/v1/markPriceKlines"):
             start, limit = int(query.get("startTime", 0)), int(query.get("limit", 500))
-            self._answer(200, self.venue.klines(query["symbol"], start, limit))
+            shift = self.venue.perp_shift if path == "/fapi/v1/klines" else 0.0
+            rows = self.venue.klines(query["symbol"], start, limit, shift)
+            self._answer(200, [row for row in rows if query["interval"] != "1h" or row[0] % 3_600_000 == 0])
         elif path in ("/fapi/v1/depth", "/api/v3/depth"):
             times = {"E": futures.now_ms, "T": futures.now_ms - 7} if "fapi" in path else {}
             book = {"bids": [["99.50", "2.0"], ["99.40", "1.0"]], "asks": [["100.50", "3.0"]]}

@@ -48,13 +48,15 @@ class Bench:
         self.record = LakeRecord(self.home / "lake")
         self.told: list[str] = []
 
-    def collect(self, **selection) -> Tally:
-        tally = Tally()
-        collector = Collector(
+    def collector(self) -> Collector:
+        return Collector(
             self.catalogue, self.data, FileReader(), self.bars, self.tables, self.record, self.clock,
             lambda name, _tally, _done: self.told.append(name),
         )  # fmt: skip
-        collector.collect(Selection(**selection), tally)
+
+    def collect(self, **selection) -> Tally:
+        tally = Tally()
+        self.collector().collect(Selection(**selection), tally)
         return tally
 
     def rows(self, kind: str, market: str) -> list[dict]:

@@ -24,7 +24,7 @@ from svc_ingest.app import build
 from svc_ingest.domain.faults import QualityReport
 from svc_ingest.domain.quality import QualityCheck
 from svc_ingest.domain.raw import RawRows, micros_of
-from svc_ingest.ports import BarSource
+from svc_ingest.ports import BarSource, MarketState
 from svc_ingest.settings import IngestSettings
 from svc_ingest.usecases.run import IngestRun
 
@@ -76,7 +76,10 @@ def shown(batches: Sequence[BarBatch]) -> list[tuple[int, int, dict[str, float]]
     ]
 
 
-def make_run(source: BarSource, store: BarStore, bus: MemoryBus, home: Path, clock: Clock | None = None, **settings):
+def make_run(
+    source: BarSource, store: BarStore, bus: MemoryBus, home: Path, clock: Clock | None = None,
+    state: MarketState | None = None, **settings,
+):  # fmt: skip
     """Wire a run as app.py does."""
     return build(
         CommonSettings(home=home),
@@ -86,6 +89,7 @@ def make_run(source: BarSource, store: BarStore, bus: MemoryBus, home: Path, clo
         bus=bus,
         clock=clock or SystemClock(),
         on_progress=lambda _progress: None,
+        state=state,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -86,6 +87,12 @@ def versions(home: Path) -> list[str]:
     return [*funding, bars.version(market="venue.perp", interval="5m")]
 
 
+def lake_bytes(home: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file of a lake. bars.columns are copies that name the inode they were made from."""
+    files = [path for path in (home / "lake").rglob("*") if path.is_file() and path.name != "bars.columns"]
+    return {str(path.relative_to(home)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
@@ -115,14 +122,14 @@ def test_lines_tell_the_progress_and_the_end_and_the_report_holds_the_same(whole
     assert "venue0.perp" in table and "venue.perp.5m" in table
 
 
-def test_killed_in_the_middle_and_run_again_it_leaves_the_lake_of_one_whole_run(
+def test_killed_in_the_middle_and_run_again_it_leaves_the_bytes_of_one_whole_run(
     data: Path, whole: tuple[Path, list[dict], str], tmp_path: Path
 ) -> None:
     words, env = command(tmp_path, data)
     with subprocess.Popen(words, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None
         told = [json.loads(process.stdout.readline())["dataset"] for _ in range(3)]
-        process.kill()  # SIGKILL, while the fourth data set is on its way in
+        process.kill()  # SIGKILL, while the next data set is on its way in
     code, lines, _ = collect(tmp_path, data)
     again = collect(tmp_path, data)[1][-1]
 
@@ -131,6 +138,7 @@ def test_killed_in_the_middle_and_run_again_it_leaves_the_lake_of_one_whole_run(
     assert lines[-1]["new"] + lines[-1]["repeated"] == whole[1][-1]["new"]
     assert (again["new"], again["quarantined"]) == (0, 0)
     assert versions(tmp_path) == versions(whole[0])
+    assert lake_bytes(tmp_path) == lake_bytes(whole[0])
 
 
 def test_broken_data_set_ends_with_code_2_and_a_name_and_the_others_are_in(data: Path, tmp_path: Path) -> None:

@@ -42,7 +42,9 @@ class Lake:
             Selection(datasets=tuple(it for it in DATASETS if it != "equities_1h_unadjusted")), self.tally
         )
         collector.collect(Selection(datasets=("equities_1h_unadjusted",), start=start), self.tally)
-        Deriver(self.bars, self.tables).derive(Selection(kinds=("taker_volume",)), self.tally)
+        Deriver(self.bars, self.tables).derive(
+            Selection(kinds=("taker_volume", "trade_flow", "book_state")), self.tally
+        )
 
     def rows(self, kind: str, market: str, symbol: str, **span) -> list[dict]:
         span = {"start": datetime(1980, 1, 1, tzinfo=UTC), "end": EVER} | span
@@ -78,6 +80,22 @@ def test_taker_volume_of_the_raw_trades_is_the_volume_of_the_known_bar(lake: Lak
         row["event_at"],
         row["event_at"] + timedelta(minutes=5),
     ]
+
+
+def test_flows_and_book_states_of_the_raw_feed_agree_with_the_known_bar(lake: Lake) -> None:
+    at = datetime(2024, 8, 9, tzinfo=UTC)
+    flows = {row["event_at"]: row for row in lake.rows("trade_flow", "binance.spot", "BTCUSDT")}
+    states = {row["event_at"]: row for row in lake.rows("book_state", "binance.spot", "BTCUSDT")}
+    flow, state = flows[at], states[at]
+
+    # The README's bar of 23:55: low 61583.22, high 61860.80, volume 199.42863 by the times of trades.
+    assert 61_583.22 < flow["notional"] / 199.42863 < 61_860.80
+    assert len(flows) == 2 and flow["known_at"] == at and 0 < flow["n_taker_buys"] < flow["n_trades"] < 19_904
+    assert list(states) == [at - timedelta(minutes=5), at, at + timedelta(minutes=5)]
+    assert state["spread_frac"] == pytest.approx(0.01 / 61_685.995)  # one tick, at the bar's close of 61,685.99
+    assert state["bid_depth"] > 1e6 and state["ask_depth"] > 1e6 and abs(state["depth_imbalance"]) < 1
+    assert states[at - timedelta(minutes=5)]["order_flow_imbalance"] is None  # the capture began within it
+    assert state["order_flow_imbalance"] < 0 and state["source"] == "derived:book_ticker"
 
 
 def test_nothing_of_the_book_is_known_before_the_exchange_said_it_happened(lake: Lake) -> None:

@@ -20,6 +20,7 @@ from qraft_frames.bars import BarBatch
 from qraft_store.bars.lake import ParquetLake
 from qraft_store.tables.lake import ParquetTables
 from svc_ingest.__main__ import main
+from svc_ingest.api import data_commands
 
 T0 = datetime(2025, 6, 1, tzinfo=UTC)
 N_BARS = 2 * 288
@@ -77,12 +78,28 @@ def test_mend_runs_what_the_audit_named_and_audits_again(home: Path, capsys: pyt
     code = main(["mend"])
 
     ran = {it["command"]: it["exit_code"] for it in events(capsys.readouterr().out) if it["event"] == "mend.ran"}
-    assert ran == {"qraft data collect --source derived --kind basis": 0}
+    span = "--from 2025-06-01T00:00:00Z --until 2025-06-03T00:00:00Z"
+    assert ran == {f"qraft data collect --source derived --kind basis {span}": 0}
     assert code == 0
     audit = json.loads((home / "reports" / "data" / "audit.json").read_text())
     assert {it["kind"]: it["verdict"] for it in audit["series"] if it["is_required"]} == dict.fromkeys(
         ("bars", "basis", "funding", "open_interest"), "ready"
     )
+
+
+def test_mend_tells_how_many_commands_are_left_and_how_to_go_on(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data_commands, "MEND_COMMANDS_MAX", 1)
+    assert main(["audit", "--days", "2"]) == 3  # basis, funding and open interest are missing
+    capsys.readouterr()
+
+    assert main(["mend"]) == 3
+
+    captured = capsys.readouterr()
+    finished = events(captured.out)[-1]
+    assert (finished["event"], finished["n_commands_left"]) == ("mend.finished", 2)
+    assert finished["n_rows_mended"] > 0 and "qraft data mend --skip 1" in captured.err
 
 
 def test_mend_without_an_audit_says_what_to_do(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,7 +24,7 @@ def venue():
         yield venue
 
 
-async def live_run(venue: Venue, store, broker: MemoryBroker, home: Path, *, start: int, until: int):
+async def live_run(venue: Venue, store, broker: MemoryBroker, home: Path, *, start: int, until: int, state=None):
     """Serve from a wall clock of bar `start` on to bar `until`; return the run and what it published."""
     clock = SteppedClock(venue, at(start) + timedelta(seconds=30), timedelta(seconds=20))
     settings = ExchangeSettings(
@@ -41,7 +41,7 @@ async def live_run(venue: Venue, store, broker: MemoryBroker, home: Path, *, sta
     source._client.enableRateLimit = False
     try:
         async with recording_bus(broker) as (bus, received):
-            run = make_run(source, store, bus, home, clock, replay_until=at(until))
+            run = make_run(source, store, bus, home, clock, state, replay_until=at(until))
             async with asyncio.timeout(20):
                 await run_to_the_end(run)
                 while await bus.slowest_lag("BARS"):

@@ -111,7 +111,7 @@ class Service:
         except urllib.error.HTTPError as error:
             return error.code, json.loads(error.read())
 
-    def wait(self, is_done, timeout_s: float = 40.0) -> dict:
+    def wait(self, is_done, timeout_s: float = 90.0) -> dict:
         until = time.monotonic() + timeout_s
         while time.monotonic() < until:
             assert self.process.poll() is None, self.log.read_text()

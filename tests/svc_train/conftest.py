@@ -9,12 +9,13 @@ from functools import partial
 import numpy as np
 import polars as pl
 import pytest
+from tests.svc_train.kit import data_of
 
 from qraft_contracts.origin import Origin
 from qraft_quant.costs import CostModel
 from qraft_quant.features import CORE, compute_history
 from qraft_quant.proof.registered import registered_features
-from qraft_registry.artefacts import ProofReference, sha256_hex
+from qraft_registry.artefacts import NOT_ASKED, ProofReference, Readiness, sha256_hex
 from qraft_registry.proofs import encode_proof, proof_key
 from qraft_registry.proving import prove_features, proven_source
 from qraft_store.bars.port import BarPanel
@@ -67,7 +68,7 @@ def make_trainer():
 @pytest.fixture(scope="session")
 def trained(real_bars, make_trainer):
     """The result of one run on the real bars, all horizons; never changed by a test."""
-    return make_trainer().train(real_bars)
+    return make_trainer().train(data_of(real_bars))
 
 
 @pytest.fixture(scope="session")
@@ -81,7 +82,10 @@ def proof(real_bars):
 @pytest.fixture(scope="session")
 def pack_proven(proof):
     """Return a function that packs a result with that proof."""
-    return lambda result, trainer: pack(result, trainer, proof=proof[0], feature_source_sha256=proven_source())
+    readiness = Readiness("line", NOT_ASKED)
+    return lambda result, trainer: pack(
+        result, trainer, proof=proof[0], feature_source_sha256=proven_source(), readiness=readiness
+    )
 
 
 @pytest.fixture(scope="session")

@@ -13,12 +13,12 @@ from datetime import UTC, datetime
 import nats
 import numpy as np
 import pytest
+from tests.svc_train.kit import batches_of
 
 from qraft_contracts.codec import decode
 from qraft_contracts.models import ModelDecision
 from qraft_contracts.origin import Origin
 from qraft_contracts.usage import ComputeUsage
-from qraft_frames.bars import BarBatch
 from qraft_registry.memory import MemoryRegistryStore
 from qraft_registry.registry import Registry
 from qraft_runtime.clock import SystemClock
@@ -30,12 +30,6 @@ from svc_train.domain.manifest import instant_of
 from svc_train.settings import TrainSettings
 
 HORIZONS = ("1h", "4h")
-
-
-def batches_of(bars):
-    for t, closed_at in enumerate(map(instant_of, bars.closed_at)):
-        rows = (bars.open[t], bars.high[t], bars.low[t], bars.close[t], bars.volume[t])
-        yield BarBatch(bars.market, bars.interval, closed_at, closed_at, 0, bars.origin, bars.symbols, *rows)
 
 
 @pytest.fixture
@@ -82,12 +76,14 @@ def test_job_stores_a_model_and_registers_it_once(home, settings, nats_url, post
     assert evidence["proof"]["sha256"] == hashlib.sha256(proof.read_bytes()).hexdigest()
     assert json.loads((folder / "manifest.json").read_text())["trained_until"] == "2025-01-20T20:00:00Z"
     assert len(list(folder.glob("runs/*/run_log.json"))) == 2
+    snapshot_id = evidence_names_the_snapshot(home, folder)
     assert asyncio.run(_promoted(common, first)) == set(HORIZONS)
     decisions = asyncio.run(_candidates(nats_url))
     assert [(found.model_id, found.horizon, found.action, found.actor) for found in decisions] == [
         (first, horizon, "candidate", "demo") for horizon in HORIZONS
     ]
     assert {found.origin for found in decisions} == {Origin.REPLAY}
+    assert {found.evidence["snapshot"] for found in decisions} == {snapshot_id}
     told = [decode(data, ComputeUsage) for data in asyncio.run(_stored(nats_url, "usage.compute"))]
     assert len({usage.usage_id for usage in told}) == len(told) == 2
     assert {(usage.column, usage.purpose, usage.origin) for usage in told} == {
@@ -96,6 +92,19 @@ def test_job_stores_a_model_and_registers_it_once(home, settings, nats_url, post
     assert all(
         usage.cpu_ms > 0 and usage.n_bytes > 10_000 and "4 trees a head" in usage.stop_condition for usage in told
     )
+
+
+def evidence_names_the_snapshot(home, folder):
+    """Return the one snapshot that both runs rest on, named by manifest, proof and every evidence."""
+    (record,) = (home / "artefacts").glob("snapshots/*/snapshot_meta.json")
+    (proof,) = (home / "artefacts").glob("proofs/*/*.json")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    snapshot_id = manifest["data"]["snapshot_id"]
+    assert record.parent.name == snapshot_id == json.loads(proof.read_text())["data"]["snapshot_id"]
+    assert manifest["data"]["snapshot_sha256"] == hashlib.sha256(record.read_bytes()).hexdigest()
+    inputs = [json.loads(path.read_text())["inputs"] for path in folder.glob("evidence/*.json")]
+    assert len(inputs) == 4 and all(given[f"snapshots/{snapshot_id}"] == "replay" for given in inputs)
+    return snapshot_id
 
 
 async def _promoted(common, model_id):
@@ -148,8 +157,13 @@ def test_bars_after_the_end_of_training_change_nothing(home, settings, real_bars
     ]
 
     assert ids[0] == ids[1]
-    manifests = [(folder / "artefacts" / "models" / ids[0] / "manifest.json") for folder in (home, other)]
-    assert manifests[0].read_bytes() == manifests[1].read_bytes()
+    models = [folder / "artefacts" / "models" / ids[0] for folder in (home, other)]
+    forecasts = [(model / "oof.parquet").read_bytes() for model in models]
+    assert forecasts[0] == forecasts[1]
+    data = [json.loads((model / "manifest.json").read_text())["data"] for model in models]
+    assert data[0]["sha256"] == data[1]["sha256"]
+    # The snapshots differ in nothing but the version of the lake that they name.
+    assert data[0]["snapshot_id"] != data[1]["snapshot_id"]
 
 
 @pytest.mark.data

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from tests.svc_train.kit import data_of
 
 from qraft_quant.splits import Fold
 from svc_train.domain.leakage import prove_no_leakage
@@ -30,7 +31,7 @@ PURGED = Fold(0, 200, 212, 300)
 
 def prove(bars, features, *, folds=(PURGED,)):
     target = make_targets(bars.close, horizon="1h", n_bars_ahead=12, cost=0.0047, known_frac_min=0.95)
-    return prove_no_leakage(bars, features, [target], (folds,), first_bar=0, seed=7)
+    return prove_no_leakage(data_of(bars), features, [target], (folds,), first_bar=0, seed=7)
 
 
 def expanding_mean(close):

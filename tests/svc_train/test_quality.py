@@ -2,11 +2,12 @@ import dataclasses
 
 import numpy as np
 import pytest
+from tests.svc_train.kit import data_of
 
 from qraft_contracts.origin import Origin
 from qraft_store.bars.port import BarPanel
 from svc_train.domain.manifest import snapshot_of
-from svc_train.domain.quality import inspect_bars
+from svc_train.domain.quality import inspect
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def bars():
 
 
 def test_whole_bars_have_nothing_to_report(bars):
-    found = inspect_bars(bars)
+    found = inspect(data_of(bars))
 
     assert (found.n_checks, found.n_failed) == (5, 0)
     assert found.measures["n_rows"] == 40.0
@@ -43,7 +44,7 @@ def test_gaps_empty_and_impossible_bars_are_counted(bars):
     bars.high[1, 1] = 9.5
     bars.low[2, 1] = -1.0
 
-    found = inspect_bars(bars)
+    found = inspect(data_of(bars))
 
     assert found.n_failed == 0
     assert found.measures["n_rows"] == 35.0
@@ -58,7 +59,7 @@ def test_broken_grid_and_absent_symbol_fail(bars):
     closed_at[5] = closed_at[4]
     bars.close[:, 0] = np.nan
 
-    found = inspect_bars(dataclasses.replace(bars, closed_at=closed_at))
+    found = inspect(data_of(dataclasses.replace(bars, closed_at=closed_at)))
 
     assert found.failures == (
         "A: no bar in the training range",
@@ -73,9 +74,9 @@ def test_snapshot_names_the_values_and_not_which_nan_stands_for_missing(bars):
     other_nan.close[3, 0] = np.copysign(np.nan, -1.0)
     changed = dataclasses.replace(bars, volume=bars.volume * 2)
 
-    first = snapshot_of(bars)
+    first = snapshot_of(data_of(bars))
 
-    assert snapshot_of(other_nan) == first
-    assert snapshot_of(changed).sha256 != first.sha256
+    assert snapshot_of(data_of(other_nan)) == first
+    assert snapshot_of(data_of(changed)).sha256 != first.sha256
     assert (first.n_bars, first.n_rows) == (20, 39)
     assert first.first_closed_at.isoformat() == "2025-01-01T00:05:00+00:00"

@@ -9,6 +9,7 @@ import numpy as np
 import onnxruntime as ort
 import pyarrow.parquet as pq
 import pytest
+from tests.svc_train.kit import SNAPSHOT, data_of
 
 from qraft_contracts.origin import Origin
 from qraft_quant.features import CORE
@@ -25,7 +26,7 @@ HORIZONS = ("1h", "4h", "1d", "7d")
 @pytest.fixture(scope="module")
 def trained_short(real_bars, make_trainer, slice_of):
     """Two horizons on the first 6,000 bars."""
-    return make_trainer(horizons=("1h", "4h")).train(slice_of(real_bars, 0, 6_000))
+    return make_trainer(horizons=("1h", "4h")).train(data_of(slice_of(real_bars, 0, 6_000)))
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def test_evidence_of_a_replayed_model_passes_every_gate(packed, manifest, proof,
 
 def test_same_bars_and_seed_give_the_same_bytes_for_any_number_of_threads(real_bars, make_trainer, packed, pack_proven):
     again = make_trainer(n_threads=1)
-    one_thread = again.train(real_bars)
+    one_thread = again.train(data_of(real_bars))
     # The number of threads is part of the recorded recipe, so the manifest is compared under the first recipe.
     model_id, files = pack_proven(
         dataclasses.replace(one_thread, run_id=json.loads(packed[1]["manifest.json"])["run_id"]), make_trainer()
@@ -59,7 +60,7 @@ def test_same_bars_and_seed_give_the_same_bytes_for_any_number_of_threads(real_b
 
 
 def test_another_seed_gives_another_model(real_bars, make_trainer, slice_of, trained_short):
-    other = make_trainer(seed=8, horizons=("1h", "4h")).train(slice_of(real_bars, 0, 6_000))
+    other = make_trainer(seed=8, horizons=("1h", "4h")).train(data_of(slice_of(real_bars, 0, 6_000)))
 
     assert other.graph != trained_short.graph
     assert other.run_id != trained_short.run_id
@@ -85,6 +86,8 @@ def test_manifest_records_the_whole_recipe(packed, real_bars):
     assert manifest["costs"]["slippage_short_bps"] == 18.0
     assert manifest["data"]["symbols"] == list(real_bars.symbols)
     assert manifest["data"]["n_rows"] == real_bars.close.size
+    assert manifest["data"]["snapshot_id"] == SNAPSHOT
+    assert (manifest["readiness"]["mode"], manifest["readiness"]["verdict"]) == ("line", "not_asked")
     assert len(manifest["folds"]) == 12
     assert {report["bucket"] for report in manifest["reports"]} <= {"trend", "mean_reversion"}
     for report in manifest["reports"]:
@@ -105,7 +108,7 @@ def test_forecasts_do_not_change_with_the_bars_after_their_fold(real_bars, make_
     noisy_end.close[5_000:] *= 1.2
     noisy_end.high[:5_000] = short.high[:5_000]
 
-    clean, dirty = trained_short, make_trainer(horizons=("1h", "4h")).train(noisy_end)
+    clean, dirty = trained_short, make_trainer(horizons=("1h", "4h")).train(data_of(noisy_end))
 
     for horizon in ("1h", "4h"):
         own, other = clean.forecasts[horizon], dirty.forecasts[horizon]
@@ -177,7 +180,7 @@ def test_simulated_bars_train_and_are_refused_by_every_gate(real_bars, make_trai
     trainer = make_trainer(horizons=("1h",), n_trees=2)
     bars = dataclasses.replace(slice_of(real_bars, 0, 6_000), origin=Origin.SIMULATED)
 
-    _, files = pack_proven(trainer.train(bars), trainer)
+    _, files = pack_proven(trainer.train(data_of(bars)), trainer)
 
     manifest = msgspec.json.decode(files["manifest.json"], type=Manifest)
     assert manifest.origin is Origin.SIMULATED
@@ -198,11 +201,11 @@ def test_clean_features_and_labels_pass_with_checks_of_each_kind(trained):
 
 def test_too_few_bars_are_refused_with_what_is_needed(real_bars, make_trainer, slice_of):
     with pytest.raises(ValueError, match=r"horizon 7d: .* rows are too few for 3 folds .* Received 6000 bars"):
-        make_trainer().train(slice_of(real_bars, 0, 6_000))
+        make_trainer().train(data_of(slice_of(real_bars, 0, 6_000)))
     with pytest.raises(ValueError, match="warm-up"):
-        make_trainer().train(slice_of(real_bars, 0, CORE.warm_up_bars - 1))
+        make_trainer().train(data_of(slice_of(real_bars, 0, CORE.warm_up_bars - 1)))
     with pytest.raises(ValueError, match="expected at least 9000 training rows"):
-        make_trainer(horizons=("1h",), n_rows_min=9_000).train(slice_of(real_bars, 0, 6_000))
+        make_trainer(horizons=("1h",), n_rows_min=9_000).train(data_of(slice_of(real_bars, 0, 6_000)))
 
 
 def test_gaps_drop_rows_and_nothing_else(real_bars, make_trainer, slice_of):
@@ -212,7 +215,7 @@ def test_gaps_drop_rows_and_nothing_else(real_bars, make_trainer, slice_of):
         values[4_000:4_010, 1] = np.nan
     gapped = dataclasses.replace(bars, **dict(zip(("open", "high", "low", "close", "volume"), holes, strict=True)))
 
-    result = make_trainer(horizons=("1h",)).train(gapped)
+    result = make_trainer(horizons=("1h",)).train(data_of(gapped))
 
     quality = next(found for found in result.findings if found.gate == "data_quality")
     assert quality.measures["ETHUSDT.n_gaps"] == 1.0

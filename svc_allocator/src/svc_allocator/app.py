@@ -10,7 +10,7 @@ from qraft_bus.settings import BusSettings
 from qraft_runtime.health import Health
 from qraft_runtime.service import run_service
 from qraft_runtime.settings import CommonSettings
-from qraft_store.bars.lake import ParquetLake
+from qraft_store.lake import open_bars
 from svc_allocator.adapters.correlations import BarStoreCorrelations
 from svc_allocator.handlers import SignalsHandler
 from svc_allocator.settings import AllocatorSettings
@@ -39,7 +39,7 @@ def build(common: CommonSettings, settings: AllocatorSettings) -> Application:
     """Wire the service."""
     bus = NatsBus(common.nats_url, name=NAME, settings=BusSettings(drain_timeout_s=_DRAIN_TIMEOUT_S))
     correlations = BarStoreCorrelations(
-        ParquetLake(common.lake),
+        open_bars(common),
         market=common.market,
         interval=common.interval,
         n_common_min=settings.n_common_returns_min,

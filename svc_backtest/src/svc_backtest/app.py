@@ -14,7 +14,7 @@ from qraft_contracts.usage import RESEARCH, ComputeUsage
 from qraft_runtime.clock import SystemClock
 from qraft_runtime.settings import CommonSettings
 from qraft_store.artefacts.objects import ObjectArtefactStore
-from qraft_store.bars.lake import ParquetLake
+from qraft_store.lake import open_bars
 from qraft_telemetry import logs
 from svc_backtest.adapters.oof import OutOfFold
 from svc_backtest.settings import AccountSettings, BacktestSettings, LimitSettings, Profile
@@ -31,7 +31,7 @@ def build(common: CommonSettings) -> Backtest:
     """Return the job with its real adapters."""
     return Backtest(
         artefacts=ObjectArtefactStore(common.artefacts),
-        bars=ParquetLake(common.lake),
+        bars=open_bars(common),
         read_forecasts=OutOfFold,
     )
 

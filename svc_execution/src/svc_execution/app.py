@@ -19,8 +19,8 @@ from qraft_runtime.clock import Clock, SystemClock
 from qraft_runtime.health import Health
 from qraft_runtime.service import run_service
 from qraft_runtime.settings import CommonSettings
-from qraft_store.bars.lake import ParquetLake
 from qraft_store.bars.port import BarStore
+from qraft_store.lake import open_bars
 from qraft_web import static_dir
 from svc_execution.adapters.database import SCHEMA, Database
 from svc_execution.adapters.desk_reader import StoredDesk
@@ -126,7 +126,7 @@ def build(common: CommonSettings, settings: ExecutionSettings) -> Application:
     """Return the service with its real adapters."""
     bus_settings = BusSettings(drain_timeout_s=_DRAIN_TIMEOUT_S, max_deliveries=_MAX_DELIVERIES)
     bus = NatsBus(common.nats_url, name=NAME, settings=bus_settings)
-    return Application(common, settings, bus=bus, store=ParquetLake(common.lake), clock=SystemClock())
+    return Application(common, settings, bus=bus, store=open_bars(common), clock=SystemClock())
 
 
 def run() -> int:

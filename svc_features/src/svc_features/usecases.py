@@ -8,13 +8,20 @@ from datetime import timedelta
 import numpy as np
 import numpy.typing as npt
 
+from qraft_contracts.kinds import STATE_INPUTS
+from qraft_contracts.origin import Origin
 from qraft_contracts.outcomes import Malformed, Refused
 from qraft_contracts.subjects import INTERVAL_SECONDS
+from qraft_data.state import StatePanel, state_of_bars
 from qraft_frames.bars import BarBatch
 from qraft_frames.features import FeatureBatch
 from qraft_quant.features import BAR_INPUTS, FeatureSet, OnlineFeatures
 from qraft_store.bars.port import BarPanel, BarStore
+from qraft_store.tables.port import TableStore
+from qraft_telemetry import logs, metrics
 from svc_features.domain.grid import FloatArray, grid_index
+
+Inputs = dict[str, FloatArray]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +32,7 @@ class _Layout:
     places: npt.NDArray[np.intp]  # of the symbols as given
     ordered: tuple[str, ...]
     ordered_places: npt.NDArray[np.intp]
+    is_whole: bool  # the message names exactly the symbols of the state, in their order: nothing has to be moved
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +43,34 @@ class Computed:
     refused: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class StateTables:
+    """Whose tables hold the state of the symbols, such as those of `binance.perp`."""
+
+    tables: TableStore
+    market: str
+
+
+def state_for(
+    features: FeatureSet, bars: BarPanel, state: StateTables | None, *, skips_faults: bool = False
+) -> StatePanel:
+    """
+    Return the state beside stored bars, as far as a feature set reads it; None = none.
+
+    Raises:
+        Malformed: if a table is damaged. Not with skips_faults: then the panel names it.
+    """
+    if state is None:
+        return StatePanel()
+    names = [name for name in features.inputs if name in STATE_INPUTS]
+    return state_of_bars(state.tables, bars, market=state.market, names=names, skips_faults=skips_faults)
+
+
+def inputs_of(bars: BarPanel, state: StatePanel) -> Inputs:
+    """Return what the engine reads: the five values of each bar, and the state beside it."""
+    return {name: getattr(bars, name) for name in BAR_INPUTS} | state.values
+
+
 @dataclass(slots=True)
 class ComputeFeatures:
     """
@@ -43,8 +79,10 @@ class ComputeFeatures:
     Before the first bar, after a gap in the grid and when a symbol appears that was not there before, the state has to
     be made anew from stored bars: always from the `features.warm_up_bars` grid steps before the bar, what the store
     lacks being missing bars. So what comes out for a bar depends on these bars alone, never on when this process
-    started. What else a bar message may carry (BarBatch.state) is not handed on: the store keeps no history of it to
-    warm up from, and a model could not be trained on it; features of it are filled, their missing flags 1.
+    started. The state of the market comes with the message (BarBatch.state), and for the bars before it out of the
+    tables that the message was made from, by the function that made it: the same bits either way.
+
+    state: None = what messages carry is not used either.
     """
 
     market: str
@@ -52,6 +90,7 @@ class ComputeFeatures:
     store: BarStore
     n_symbols_max: int
     features: FeatureSet
+    state: StateTables | None = None
     _symbols: tuple[str, ...] = ()
     _places: dict[str, int] = field(default_factory=dict)
     _engine: OnlineFeatures | None = None
@@ -86,7 +125,10 @@ class ComputeFeatures:
         )
         symbols = tuple(sorted({*bar.symbols, *(history.symbols if history is not None else ())}))
         engine = OnlineFeatures(len(symbols), features=self.features, interval=self.interval)
-        inputs = {name: _columns_of(history, symbols, name, n_bars=n_bars) for name in BAR_INPUTS}
+        inputs = {
+            name: _columns_of(history, symbols, values, n_bars=n_bars)
+            for name, values in self._history_inputs(history).items()
+        }
         engine.warm_up(inputs, self._index(bar) - n_bars)
         self._engine, self._symbols = engine, symbols
         self._places = {symbol: place for place, symbol in enumerate(symbols)}
@@ -105,11 +147,30 @@ class ComputeFeatures:
         assert self._engine is not None
         layout = self._layout_of(bar)
         inputs = {name: self._row(layout, getattr(bar, name)) for name in BAR_INPUTS}
+        inputs |= {name: self._row(layout, values) for name, values in self._state_of(bar).items()}
         values = self._engine.step(inputs, self._next_index)
         self._next_index += 1
         refused_at = np.flatnonzero(~self._engine.is_valid[layout.ordered_places])
         refused = tuple(layout.ordered[i] for i in refused_at)
         return Computed(self._batch(bar, layout, values), refused)
+
+    def _state_of(self, bar: BarBatch) -> dict[str, FloatArray]:
+        """Return the state that a message carries, as state_of_bars has it: none beside simulated or absent bars."""
+        if self.state is None or bar.origin is Origin.SIMULATED:
+            return {}
+        read = {name: values for name, values in bar.state.items() if name in self.features.inputs}
+        has_bar = ~np.isnan(bar.close)
+        return read if has_bar.all() else {name: np.where(has_bar, it, np.nan) for name, it in read.items()}
+
+    def _history_inputs(self, history: BarPanel | None) -> Inputs:
+        """Return the inputs of stored bars; a table that cannot be read hides its features, not the market's."""
+        if history is None:
+            return dict.fromkeys(BAR_INPUTS, np.empty(0))
+        panel = state_for(self.features, history, self.state, skips_faults=True)
+        for source, why in panel.faults.items():
+            metrics.STATE_FAULTS.labels(source).inc()
+            logs.get().warning("state.unavailable", source=source, why=why[:300])
+        return inputs_of(history, panel)
 
     def _check(self, bar: BarBatch) -> None:
         if (bar.market, bar.interval) != (self.market, self.interval):
@@ -133,10 +194,12 @@ class ComputeFeatures:
                 np.array([self._places[symbol] for symbol in symbols], dtype=np.intp)
                 for symbols in (bar.symbols, ordered)
             )
-            self._layout = _Layout(bar.symbols, places, ordered, ordered_places)
+            self._layout = _Layout(bar.symbols, places, ordered, ordered_places, bar.symbols == self._symbols)
         return self._layout
 
     def _row(self, layout: _Layout, values: FloatArray) -> FloatArray:
+        if layout.is_whole:
+            return values
         row = np.full(len(self._symbols), np.nan)
         row[layout.places] = values
         return row
@@ -151,15 +214,16 @@ class ComputeFeatures:
             signature=self.features.signature(self.interval),
             names=self.features.names,
             symbols=layout.ordered,
-            values=values[layout.ordered_places],
+            values=values if layout.is_whole else values[layout.ordered_places],
         )
 
 
-def _columns_of(history: BarPanel | None, symbols: tuple[str, ...], name: str, *, n_bars: int) -> FloatArray:
+def _columns_of(
+    history: BarPanel | None, symbols: tuple[str, ...], values: FloatArray, *, n_bars: int
+) -> FloatArray:  # fmt: skip
     """Return one value of the warm-up bars, (n_bars, n_symbols); symbols that the store lacks are NaN."""
     if history is None:
         return np.full((n_bars, len(symbols)), np.nan)
-    values: FloatArray = getattr(history, name)
     assert values.shape == (n_bars, len(history.symbols)), f"expected every grid step, received {values.shape}"
     if history.symbols == symbols:
         return values

@@ -10,8 +10,9 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from qraft_contracts.outcomes import Outcome, Transient
+from qraft_contracts.outcomes import Outcome, Refused, Transient
 from qraft_runtime.settings import CommonSettings
+from qraft_store.lake import open_bars, open_tables
 from qraft_telemetry import logs
 from svc_ingest import app
 from svc_ingest.api import arguments
@@ -35,7 +36,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "load": Command(
         "load history into the lake, print JSON progress lines, end",
         arguments.add_load,
-        lambda common, settings, options: app.load(common, settings, until=options.until),
+        lambda common, settings, options: app.load(common, settings, start=options.start, until=options.until),
     ),
     "collect": Command(
         "bring every data set of QRAFT_DATA, or an exchange's history, into the lake",
@@ -50,7 +51,7 @@ COMMANDS: Final[dict[str, Command]] = {
 def main(words: Sequence[str]) -> int:
     """Run one command and return its exit code; what the operator must mend is said in one line."""
     # What serves or loads does not wait for what only other commands need.
-    known = COMMANDS if not words or words[0] in COMMANDS else COMMANDS | _data_commands()
+    known = COMMANDS if not words or words[0] in COMMANDS else COMMANDS | _data_commands() | _lake_commands()
     options = _parser(known).parse_args(words)
     logs.configure(app.NAME)
     try:
@@ -86,8 +87,8 @@ def _data_commands() -> dict[str, Command]:
         ),
         "mend": Command(
             "run the commands that the last audit named, then audit again",
-            data_arguments.add_nothing,
-            lambda common, _settings, _options: data_commands.mend(app.stored(common)),
+            data_arguments.add_mend,
+            lambda common, _settings, options: data_commands.mend(app.stored(common), skip=options.skip),
         ),
         "show": Command(
             "show fields as they were known at a time",
@@ -100,6 +101,70 @@ def _data_commands() -> dict[str, Command]:
             lambda common, _settings, options: _snapshot(common, options),
         ),
     }
+
+
+def _lake_commands() -> dict[str, Command]:
+    """Return the commands that carry a lake elsewhere, or look after its files."""
+    from svc_ingest.api import bundle_arguments
+
+    return {
+        "bundle": Command(
+            "make one file of what is stored, for a place without a network",
+            bundle_arguments.add_bundle,
+            lambda common, _settings, options: _bundle(common, options),
+        ),
+        "import": Command(
+            "verify a bundle whole, then store what is new in it",
+            bundle_arguments.add_import,
+            lambda common, _settings, options: _import(common, options),
+        ),
+        "verify": Command(
+            "check every byte and row of a bundle, or every file of the lake",
+            bundle_arguments.add_verify,
+            lambda common, _settings, options: _verify(common, options),
+        ),
+        "tier": Command(
+            "move what is older than QRAFT_LAKE_HOT_DAYS to QRAFT_LAKE_COLD; reads find it there",
+            bundle_arguments.add_nothing,
+            lambda common, _settings, _options: _tier(common),
+        ),
+    }
+
+
+def _bundle(common: CommonSettings, options: argparse.Namespace) -> int:
+    from svc_ingest.api import bundle_arguments, bundle_commands
+
+    asked = bundle_arguments.asked_of(options, line_market=common.market, state_market=common.state_market)
+    with app.lake_of(common) as stores:
+        return bundle_commands.bundle(stores, asked, options.out)
+
+
+def _import(common: CommonSettings, options: argparse.Namespace) -> int:
+    from svc_ingest.api import bundle_commands
+
+    with app.lake_of(common) as stores:
+        return bundle_commands.import_(stores, options.file, expected_id=options.expect, is_dry=options.dry_run)
+
+
+def _verify(common: CommonSettings, options: argparse.Namespace) -> int:
+    from svc_ingest.api import bundle_commands
+
+    if options.file is not None:
+        return bundle_commands.verify(options.file, expected_id=options.expect)
+    return bundle_commands.verify_lake(open_bars(common), open_tables(common))
+
+
+def _tier(common: CommonSettings) -> int:
+    from svc_ingest.api import bundle_commands
+
+    if common.lake_cold is None:
+        raise Refused("no_cold_root", "expected QRAFT_LAKE_COLD, the folder that older parts of the lake are moved to")
+    bars, tables = open_bars(common), open_tables(common)
+    try:
+        return bundle_commands.tier(bars, tables, hot_days=common.lake_hot_days)
+    finally:
+        bars.close()
+        tables.close()
 
 
 def _snapshot(common: CommonSettings, options: argparse.Namespace) -> int:

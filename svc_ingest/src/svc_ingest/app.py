@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from starlette.routing import Route
 
 from qraft_bus.nats import NatsBus
 from qraft_bus.settings import BusSettings
 from qraft_bus.streams import stream_of
 from qraft_contracts.origin import Origin
-from qraft_contracts.outcomes import Outcome, Transient
+from qraft_contracts.outcomes import Malformed, Outcome, Transient
 from qraft_contracts.subjects import INTERVAL_SECONDS, bars_subject
 from qraft_contracts.times import format_instant
 from qraft_runtime.clock import Clock, SystemClock
@@ -20,36 +26,44 @@ from qraft_runtime.health import Health
 from qraft_runtime.service import run_service
 from qraft_runtime.settings import CommonSettings
 from qraft_store.artefacts.objects import ObjectArtefactStore
-from qraft_store.bars.lake import ParquetLake
 from qraft_store.bars.port import BarStore
-from qraft_store.tables.lake import ParquetTables
+from qraft_store.lake import open_bars, open_tables
 from qraft_store.tables.port import TableStore
 from qraft_telemetry import logs
 from svc_ingest.adapters.catalogue import OURS, read_catalogue
 from svc_ingest.adapters.collected import LakeRecord, refused_counts, table_of, write_collect_report
 from svc_ingest.adapters.files import FileSource
+from svc_ingest.adapters.late_rows import LateRows, ReadMark
+from svc_ingest.adapters.market_state import LakeState
 from svc_ingest.adapters.readers import FileReader
 from svc_ingest.adapters.report import write_report
 from svc_ingest.adapters.simulator import MarketSimulator
-from svc_ingest.api.events import print_event
+from svc_ingest.adapters.state_files import StateFiles
+from svc_ingest.api.events import log_progress, print_collected, print_event, print_progress
+from svc_ingest.api.feeds import feed_routes
 from svc_ingest.api.replay import replay_routes
 from svc_ingest.domain.faults import QualityReport
+from svc_ingest.domain.polling import polled_feeds
 from svc_ingest.domain.quality import QualityCheck
-from svc_ingest.domain.raw import instant_of
+from svc_ingest.domain.raw import instant_of, micros_of
+from svc_ingest.domain.row_judge import RowJudge
 from svc_ingest.domain.tally import Named, Tally
 from svc_ingest.domain.venue_feeds import CONTRACTS, FEEDS, Banned, bar_feed
-from svc_ingest.ports import BarsBus, BarSource
+from svc_ingest.ports import BarsBus, BarSource, MarketState
 from svc_ingest.settings import IngestSettings
 from svc_ingest.usecases.backfill import Backfill
 from svc_ingest.usecases.collect import Collector, Selection
-from svc_ingest.usecases.derive import Deriver
+from svc_ingest.usecases.join_state import StateJoin
 from svc_ingest.usecases.line import Line
 from svc_ingest.usecases.load import LoadProgress
 from svc_ingest.usecases.pace import FlowControl, ReplayPace
+from svc_ingest.usecases.poll import Poller, PollSettings
 from svc_ingest.usecases.publish import Publisher, ReplayState
+from svc_ingest.usecases.refill import refill
 from svc_ingest.usecases.run import IngestRun
 
 if TYPE_CHECKING:
+    from qraft_data.bundle.sources import Stores
     from svc_ingest.api.data_commands import StoredData
 
 NAME = "svc_ingest"
@@ -57,21 +71,49 @@ NAME = "svc_ingest"
 
 def build(
     common: CommonSettings, settings: IngestSettings, *, source: BarSource, store: BarStore, bus: BarsBus,
-    clock: Clock, on_progress: Callable[[LoadProgress], None],
+    clock: Clock, on_progress: Callable[[LoadProgress], None], state: MarketState | None = None,
+    load_state: Callable[[], Awaitable[None]] | None = None,
 ) -> IngestRun:  # fmt: skip
-    """Wire one line of bars from a source to the bus."""
+    """Wire one line of bars from a source to the bus; state: what goes out beside them, load_state: brings it in."""
     report = QualityReport()
-    check = QualityCheck(market=common.market, interval=common.interval, origin=source.origin, report=report)
+    record = LakeRecord(common.lake)
+    keep = partial(record.add_refused, f"line.{common.market}.{common.interval}")
+    # The simulator's time is its own.
+    is_judged = source.origin is not Origin.SIMULATED
+    judge = RowJudge(common.market, common.interval, lambda: micros_of(clock.now()), keep) if is_judged else None
+    check = QualityCheck(
+        market=common.market, interval=common.interval, origin=source.origin, report=report, judge=judge
+    )
     line = Line(source, store, check, common.market, common.interval)
     flow = FlowControl(bus, stream=stream_of(bars_subject(common.interval)), max_bars_ahead=settings.max_bars_ahead)
-    publisher = Publisher(line, bus, ReplayPace(settings.speed), flow, ReplayState(is_live=source.is_live))
+    playing = ReplayState(is_live=source.is_live)
+    publisher = Publisher(line, bus, ReplayPace(settings.speed), flow, playing, StateJoin(state))
 
     def on_report(kind: str) -> None:
         path = common.home / "reports" / "ingest" / f"{kind}.{common.market}.{common.interval}.json"
         write_report(path, report, source=source, market=common.market, interval=common.interval)
         logs.get().info("quality.reported", path=str(path), **report.as_dict()["totals"])
 
-    return IngestRun(publisher, clock, Health(), settings.replay_from, settings.replay_until, on_progress, on_report)
+    first, last = settings.replay_from, settings.replay_until
+    return IngestRun(publisher, clock, Health(), first, last, on_progress, on_report, load_state)
+
+
+def has_state(common: CommonSettings, source: BarSource) -> bool:
+    """Return whether bars of a source go out with the state of a market; simulated ones never do."""
+    return bool(common.state_market) and source.origin is not Origin.SIMULATED
+
+
+async def load_state(common: CommonSettings, settings: IngestSettings, source: BarSource, *, clock: Clock) -> None:
+    """
+    Bring the state of the market into the lake beside the bars of a data set of QRAFT_DATA.
+
+    Nothing for other sources: an exchange is polled, and bars of one's own may be of other times and symbols.
+    """
+    is_ours = settings.dataset_folder.resolve().is_relative_to(settings.data.resolve())
+    if has_state(common, source) and not source.is_live and is_ours:
+        files = StateFiles(settings.catalogue or OURS, settings.data, common.lake, common.state_market, clock)
+        with lake_of(common) as lake:
+            await asyncio.to_thread(files.load, lake.bars, lake.tables)
 
 
 async def choose_source(settings: IngestSettings, *, interval: str, clock: Clock) -> BarSource:
@@ -134,13 +176,27 @@ def _exchange(settings: IngestSettings, interval: str, clock: Clock, *, retries_
 
 def serve(common: CommonSettings, settings: IngestSettings) -> int:
     """Run the service and return the exit code."""
-    clock, lake = SystemClock(), ParquetLake(common.lake)
+    clock, lake = SystemClock(), open_bars(common)
     source = asyncio.run(choose_source(settings, interval=common.interval, clock=clock))
     bus = NatsBus(common.nats_url, name=NAME, settings=BusSettings())
-    run = build(common, settings, source=source, store=lake, bus=bus, clock=clock, on_progress=_log_progress)
+    mark = ReadMark()
+    state = LakeState(open_tables(common), common.state_market, mark) if has_state(common, source) else None
+
+    async def bring_state() -> None:
+        await load_state(common, settings, source, clock=clock)
+        if polling.first_pass is not None:
+            await polling.first_pass()
+
+    run = build(
+        common, settings, source=source, store=lake, bus=bus, clock=clock, on_progress=log_progress, state=state,
+        load_state=bring_state,
+    )  # fmt: skip
+    polling = poller_of(common, settings, source, clock=clock, health=run.health, mark=mark)
 
     async def close() -> None:
         await source.close()
+        if polling.close is not None:
+            await polling.close()
         lake.close()
 
     return run_service(
@@ -148,21 +204,87 @@ def serve(common: CommonSettings, settings: IngestSettings) -> int:
         common,
         bus=bus,
         health=run.health,
-        background=[run.serve],
-        routes=replay_routes(run.publisher),
+        background=[run.serve, *polling.background],
+        routes=[*replay_routes(run.publisher), *polling.routes],
         on_stop=close,
     )
 
 
-def load(common: CommonSettings, settings: IngestSettings, *, until: datetime | None) -> int:
-    """Load history, print one JSON line a step to standard output, and return the exit code."""
+@dataclass(frozen=True, slots=True)
+class _Polling:
+    """
+    What runs beside the bars: a poller and what is to be closed after it; nothing where nothing is polled.
+
+    first_pass: returns when everything was asked for once; bars that go out before have no state.
+    """
+
+    background: tuple[Callable[[], Coroutine[Any, Any, None]], ...] = ()
+    routes: tuple[Route, ...] = ()
+    close: Callable[[], Awaitable[None]] | None = None
+    first_pass: Callable[[], Awaitable[None]] | None = None
+
+
+def poller_of(
+    common: CommonSettings, settings: IngestSettings, source: BarSource, *,
+    clock: Clock, health: Health, mark: ReadMark,
+) -> _Polling:  # fmt: skip
+    """
+    Wire the polling of the venue's other kinds, where the settings and the source want it.
+
+    Raises:
+        Malformed: if the settings want it beside bars that are not live: known times of now and of then do not mix.
+    """
+    if not (source.is_live if settings.poll is None else settings.poll):
+        return _Polling()
+    if not source.is_live:
+        raise Malformed("poll_without_live_bars", f"QRAFT_INGEST_POLL needs an exchange, not {source.description}")
+    from svc_ingest.adapters.history import VenueClient  # as in _exchange
+
+    venue = VenueClient(settings.exchange, settings.named_symbols, url=settings.exchange_url, clock=clock)
+    bars, tables = open_bars(common), open_tables(common)
+    # The line writes its own market; a second writer would find it locked.
+    feeds = tuple(it for it in polled_feeds() if f"{venue.name}.{it.feed.contract}" != common.market)
+    poller = Poller(
+        venue, bars, LateRows(tables, mark), LakeRecord(common.lake), clock, health,
+        PollSettings(settings.named_symbols, settings.history, feeds), random.SystemRandom().random,
+    )  # fmt: skip
+
+    async def close() -> None:
+        await venue.close()
+        bars.close()
+        tables.close()
+
+    return _Polling((poller.serve,), tuple(feed_routes(poller.as_dict)), close, poller.first_pass)
+
+
+def load(
+    common: CommonSettings, settings: IngestSettings, *, until: datetime | None, start: datetime | None = None
+) -> int:
+    """
+    Load history, print one JSON line a step to standard output, and return the exit code.
+
+    start: fill what is missing between it and `until` instead.
+
+    Raises:
+        Malformed: if there is a start and no end after it.
+    """
+    if start is not None and (until is None or until <= start):
+        raise Malformed("bad_range", "expected --until after --from")
 
     async def run() -> None:
-        clock, lake = SystemClock(), ParquetLake(common.lake)
+        clock, lake = SystemClock(), open_bars(common)
         source = await choose_source(settings, interval=common.interval, clock=clock)
         bus = NatsBus(common.nats_url, name=NAME, settings=BusSettings())  # never started: loading sends nothing
-        job = build(common, settings, source=source, store=lake, bus=bus, clock=clock, on_progress=_print_progress)
+        job = build(
+            common, settings, source=source, store=lake, bus=bus, clock=clock, on_progress=print_progress,
+            load_state=lambda: load_state(common, settings, source, clock=clock),
+        )  # fmt: skip
         try:
+            if start is not None and until is not None:
+                count = await refill(job.publisher.line, start=start, until=until, clock=clock)
+                print_event("ingest.refilled", n_new=count.n_new, n_repeated=count.n_repeated,
+                            n_quarantined=count.n_quarantined)  # fmt: skip
+                return
             done = await job.load(until=until or settings.replay_from or _simulated_until(source, settings))
             stored = job.publisher.line.stored_until
             closed_at = format_instant(stored) if stored else None
@@ -173,6 +295,9 @@ def load(common: CommonSettings, settings: IngestSettings, *, until: datetime | 
                 origin=source.origin.value,
                 source=source.description,
             )
+            if stored is not None and common.lake_cold is not None:  # while the line runs nobody else can move its bars
+                before = stored - timedelta(days=common.lake_hot_days)
+                lake.tier(market=common.market, interval=common.interval, before=before)
         finally:
             await source.close()
             lake.close()
@@ -188,33 +313,28 @@ def _simulated_until(source: BarSource, settings: IngestSettings) -> datetime | 
     return source.last_closed_at - timedelta(days=settings.simulated_replay_days)
 
 
-def _progress_fields(progress: LoadProgress) -> dict[str, object]:
-    return {
-        "closed_at": format_instant(progress.closed_at),
-        "n_bars": progress.n_bars,
-        "n_rows": progress.n_rows,
-        "n_new": progress.n_new,
-        "done_frac": None if progress.done_frac is None else round(progress.done_frac, 4),
-    }
-
-
-def _log_progress(progress: LoadProgress) -> None:
-    logs.get().info("ingest.progress", **_progress_fields(progress))
-
-
-def _print_progress(progress: LoadProgress) -> None:
-    print_event("ingest.progress", **_progress_fields(progress))
-
-
 def stored(common: CommonSettings) -> StoredData:
     """Return what the commands on stored data work on."""
     # Numba, pyarrow's datasets and calendars: a second of start that the service itself does not need.
     from svc_ingest.api.data_commands import StoredData
 
     return StoredData(
-        ParquetLake(common.lake), ParquetTables(common.lake), ObjectArtefactStore(common.artefacts),
-        common.home / "reports" / "data", lambda: refused_counts(common.lake),
+        open_bars(common), open_tables(common), ObjectArtefactStore(common.artefacts),
+        common.home / "reports" / "data", lambda: refused_counts(common.lake), common.market, common.state_market,
     )  # fmt: skip
+
+
+@contextmanager
+def lake_of(common: CommonSettings) -> Iterator[Stores]:
+    """Open the stores of the lake, and give what was written to other writers at the end."""
+    from qraft_data.bundle.sources import Stores
+
+    bars, tables = open_bars(common), open_tables(common)
+    try:
+        yield Stores(bars, tables)
+    finally:
+        bars.close()
+        tables.close()
 
 
 def collect(common: CommonSettings, settings: IngestSettings, *, source: str, selection: Selection) -> int:
@@ -225,14 +345,17 @@ def collect(common: CommonSettings, settings: IngestSettings, *, source: str, se
     taken and 1 when something was away; the report says what.
     """
     clock, started_s, tally, is_away = SystemClock(), SystemClock().monotonic(), Tally(), False
-    bars, tables, record = ParquetLake(common.lake), ParquetTables(common.lake), LakeRecord(common.lake)
+    bars, tables, record = open_bars(common), open_tables(common), LakeRecord(common.lake)
     try:
         if source in ("all", "files"):
             catalogue = read_catalogue(settings.catalogue or OURS)
-            collector = Collector(catalogue, settings.data, FileReader(), bars, tables, record, clock, _print_collected)
+            collector = Collector(catalogue, settings.data, FileReader(), bars, tables, record, clock, print_collected)
             collector.collect(selection, tally)
         if source == "derived" or (source == "all" and not selection.datasets):
-            Deriver(bars, tables).derive(selection, tally)
+            from svc_ingest.usecases.derive import Deriver  # numba costs a second of start
+            from svc_ingest.usecases.derived_rows import KeptLive
+
+            Deriver(bars, tables, KeptLive(clock, record.polled_since)).derive(selection, tally)
         if source == "exchange":
             asyncio.run(_backfill(settings, selection, bars=bars, tables=tables, record=record, tally=tally))
     except Transient as error:
@@ -246,7 +369,7 @@ def collect(common: CommonSettings, settings: IngestSettings, *, source: str, se
     write_collect_report(path, tally, source=source, finished_at=format_instant(clock.now()), took_s=took_s)
     sys.stderr.write(table_of(tally))
     totals = {name: n for name, n in tally.total().as_dict().items() if isinstance(n, int)}
-    ends = {"n_gaps": len(tally.gaps), "n_failures": len(tally.failures)}
+    ends = {"n_gaps": len(tally.gaps), "n_failures": len(tally.failures), "n_lost": sum(tally.lost().values())}
     print_event("collect.finished", report=str(path), took_s=took_s, **totals, **ends)
     return 1 if is_away else 2 if tally.failures else 0
 
@@ -257,34 +380,21 @@ async def _backfill(
 ) -> None:  # fmt: skip
     """Collect an exchange's past; a ban is remembered and obeyed by later runs."""
     clock = SystemClock()
-    record.check_ban(settings.exchange, clock.now())
+    exchange, symbols = selection.exchange or settings.exchange, selection.symbols or settings.named_symbols
+    record.check_ban(exchange, clock.now())
     from svc_ingest.adapters.history import VenueClient  # ccxt costs a second of start
 
-    venue = VenueClient(settings.exchange, settings.named_symbols, url=settings.exchange_url, clock=clock)
-    feeds = [*FEEDS, *(bar_feed(contract, it, INTERVAL_SECONDS[it] * 1000)
-                       for contract in CONTRACTS for it in settings.collect_intervals)]  # fmt: skip
+    venue = VenueClient(exchange, symbols, url=settings.exchange_url, clock=clock)
+    intervals = selection.intervals or settings.collect_intervals
+    feeds = [*FEEDS, *(bar_feed(it, name, INTERVAL_SECONDS[name] * 1000) for it in CONTRACTS for name in intervals)]
     try:
         await venue.open()
-        job = Backfill(venue, bars, tables, clock, settings.history, _print_collected)
+        job = Backfill(venue, bars, tables, clock, settings.history, print_collected)
         wanted = [feed for feed in feeds if selection.takes(feed.kind)]
-        await job.run(wanted, settings.named_symbols, start=selection.start, end=selection.end, tally=tally)
+        await job.run(wanted, symbols, start=selection.start, end=selection.end, tally=tally)
     except Banned as error:
-        record.set_ban(settings.exchange, instant_of(error.until_ms * 1000))
+        record.set_ban(exchange, instant_of(error.until_ms * 1000))
         raise
     finally:
-        record.keep_refused(f"exchange.{settings.exchange}", tally.refused)
+        record.keep_refused(f"exchange.{exchange}", tally.refused)
         await venue.close()
-
-
-def _print_collected(name: str, tally: Tally, done_frac: float) -> None:
-    own = [count for (dataset, _, _), count in tally.counts.items() if dataset == name]
-    failed = [it.code for it in tally.failures if it.where.startswith(name)]
-    print_event(
-        "collect.progress",
-        dataset=name,
-        n_new=sum(count.n_new for count in own),
-        n_repeated=sum(count.n_repeated for count in own),
-        n_quarantined=sum(count.n_quarantined for count in own),
-        failed=failed[-1] if failed else None,
-        done_frac=round(done_frac, 4),
-    )

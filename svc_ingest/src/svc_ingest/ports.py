@@ -10,8 +10,9 @@ from typing import Any, Protocol
 from qraft_bus.port import Delivery, OutMessage, PublishAck
 from qraft_contracts.origin import Origin
 from svc_ingest.domain.datasets import Dataset, ReaderName
+from svc_ingest.domain.market_state import KnownState
 from svc_ingest.domain.parts import Part
-from svc_ingest.domain.raw import RawChunk
+from svc_ingest.domain.raw import Int64Array, RawChunk
 from svc_ingest.domain.shaping import Refused
 from svc_ingest.domain.venue_feeds import Feed
 
@@ -93,6 +94,19 @@ class BarsBus(Protocol):
         ...
 
 
+class MarketState(Protocol):
+    """What else is known of a market's symbols beside their bars. Adapter: market_state."""
+
+    def read(self, *, symbols: Sequence[str], at_us: Int64Array) -> KnownState:
+        """
+        Return the state as of each time (microseconds since 1970, strictly increasing, at least one). Blocks.
+
+        Raises:
+            Transient: if nothing can be read now; a single table that cannot be read is a fault in the answer.
+        """
+        ...
+
+
 class DatasetReader(Protocol):
     """Files of data sets, as tables. Adapter: readers."""
 
@@ -126,6 +140,26 @@ class CollectRecord(Protocol):
         ...
 
 
+class PollRecord(Protocol):
+    """What polling remembers across restarts. Adapter: collected."""
+
+    def polling_since(self, venue: str, now: datetime) -> datetime:
+        """Return when this lake was polled for the first time; `now`, which is kept, where it never was."""
+        ...
+
+    def banned_until(self, venue: str) -> datetime | None:
+        """Return until when a venue wanted no request, or None where it never said so."""
+        ...
+
+    def set_ban(self, venue: str, until: datetime) -> None:
+        """Remember until when a venue wants no request."""
+        ...
+
+    def add_refused(self, name: str, rows: Sequence[tuple[str, Refused]]) -> None:
+        """Keep refused rows, each with what it came by (a file or a symbol), beside those kept before."""
+        ...
+
+
 class VenueHistory(Protocol):
     """What a venue tells of its past. Adapter: history."""
 
@@ -147,4 +181,12 @@ class VenueHistory(Protocol):
             Malformed: if the venue refuses the request or changed its format.
             Transient: if it is away.
         """
+        ...
+
+
+class PolledVenue(VenueHistory, Protocol):
+    """A venue that is asked for as long as the process lives. Adapter: history."""
+
+    async def open(self) -> None:
+        """Load what the venue trades; raises as `page`."""
         ...

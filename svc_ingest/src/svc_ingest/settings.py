@@ -35,6 +35,8 @@ class IngestSettings(BaseSettings):
     history_days: int = Field(default=30, ge=1)  # an exchange's backfill into an empty lake
     catalogue: Path | None = None  # of data sets for `collect`; None = the one that comes with the service
     collect_intervals: Annotated[tuple[str, ...], NoDecode] = ("1m", "5m", "1h")  # bars of `collect --source exchange`
+    # Other kinds of the venue (funding, open interest, …) beside its live bars; None = where the bars are live.
+    poll: bool | None = None
     seed: int = 7  # of the simulator
     simulated_days: int = Field(default=270, ge=1)
     simulated_replay_days: int = Field(default=29, ge=0)  # of them, left out of the history and played

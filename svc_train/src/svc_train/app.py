@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import TextIO
 
@@ -14,14 +14,14 @@ from qraft_bus.settings import BusSettings
 from qraft_bus.usage import processor_ms, tell_usage
 from qraft_contracts.origin import Origin
 from qraft_contracts.outcomes import Outcome
-from qraft_contracts.subjects import INTERVAL_SECONDS
 from qraft_contracts.times import format_instant
 from qraft_contracts.usage import TRAINING, ComputeUsage
+from qraft_data.feature_sets import named_feature_set
 from qraft_quant.costs import CostModel
-from qraft_quant.features import compute_history, feature_set
+from qraft_quant.features import compute_history
 from qraft_quant.proof.registered import registered_features
 from qraft_quant.proof.subjects import ProvenFeatures
-from qraft_registry.artefacts import ProofReference
+from qraft_registry.artefacts import NOT_ASKED, ProofReference, Readiness
 from qraft_registry.postgres import MIGRATIONS, SCHEMA, PostgresRegistryStore
 from qraft_registry.proofs import shortfall
 from qraft_registry.proving import ensure_proof, proven_source
@@ -29,19 +29,21 @@ from qraft_registry.registry import Registry
 from qraft_runtime.clock import Clock, SystemClock
 from qraft_runtime.settings import CommonSettings
 from qraft_store.artefacts.objects import ObjectArtefactStore
-from qraft_store.bars.lake import ParquetLake
-from qraft_store.bars.port import BarPanel
+from qraft_store.lake import open_bars, open_tables
 from qraft_store.postgres import create_pool, migrate
 from qraft_telemetry import logs
+from svc_train.adapters.audits import LakeAudit, keep_audit
+from svc_train.adapters.lake import TrainingLake
 from svc_train.adapters.lightgbm_heads import LightGbmLearner
 from svc_train.adapters.model_store import save_model, save_run_log
 from svc_train.adapters.onnx_graph import OnnxGraph
 from svc_train.adapters.package import pack, run_log
 from svc_train.adapters.progress import StdoutProgress
 from svc_train.adapters.provenance import read_provenance
-from svc_train.domain.panel import FeatureSet
+from svc_train.domain.panel import FeatureSet, TrainingData, states_of
 from svc_train.domain.result import TrainResult
 from svc_train.settings import TrainSettings
+from svc_train.usecases.load import DataLoader
 from svc_train.usecases.train import Trainer
 
 # Exit codes that the operator's command tells apart.
@@ -51,11 +53,12 @@ EXIT_FAILED = 1  # a server is away; run again
 
 @dataclass(frozen=True, slots=True)
 class TrainJob:
-    """Read bars, train, store the model, register it as candidate."""
+    """Read a snapshot of the data, train, store the model, register it as candidate."""
 
     settings: TrainSettings
     common: CommonSettings
     clock: Clock
+    loader: DataLoader
     trainer: Trainer
     proven: ProvenFeatures
     progress: StdoutProgress
@@ -65,17 +68,19 @@ class TrainJob:
         Do the whole job and return the model's id.
 
         Raises:
-            ValueError: if the bars or the settings are not what training needs.
+            ValueError: if the data or the settings are not what training needs, or the snapshot was tampered with.
             Transient, OSError: if a store or the bus is away. Running again finishes what was begun, without a second
                 effect.
             Refused: if the registry does not take the candidate.
         """
         started_at = self.clock.now()
-        bars = self._read_bars()
-        result = self.trainer.train(bars)
+        data, readiness = asyncio.run(self._load())
+        result = self.trainer.train(data)
         self.progress.step("proof")
-        proof = asyncio.run(self._prove(bars))
-        model_id, files = pack(result, self.trainer, proof=proof, feature_source_sha256=proven_source())
+        proof = asyncio.run(self._prove(data))
+        model_id, files = pack(
+            result, self.trainer, proof=proof, feature_source_sha256=proven_source(), readiness=readiness
+        )
         seconds = self.progress.end()
         log = run_log(
             model_id=model_id,
@@ -96,6 +101,8 @@ class TrainJob:
             run_id=result.run_id,
             origin=result.origin.value,
             trained_until=format_instant(result.snapshot.last_closed_at),
+            snapshot_id=result.snapshot.snapshot_id,
+            readiness=readiness.verdict,
             compute_s=round(sum(seconds.values()), 1),
             ic={own.horizon: round(own.ic, 4) for own in result.reports},
             failed_checks={found.gate: found.n_failed for found in result.findings if found.n_failed},
@@ -119,36 +126,20 @@ class TrainJob:
             origin=result.origin,
         )
 
-    def _read_bars(self) -> BarPanel:
-        common, settings = self.common, self.settings
-        lake = ParquetLake(common.lake)
-        stored = lake.range(market=common.market, interval=common.interval)
-        name = f"{common.market} {common.interval} bars in {common.lake}"
-        if stored is None:
-            raise ValueError(f"expected {name}, received none: load history first (`qraft up`, or run svc_ingest)")
-        before_first = stored[0] - timedelta(seconds=INTERVAL_SECONDS[common.interval])
-        start, end = settings.start or before_first, settings.until or stored[1]
-        bars = lake.read(
-            market=common.market,
-            interval=common.interval,
-            symbols=settings.symbols or None,
-            start=start,
-            end=end,
-            as_of=end,
-        )
-        if bars is None:
-            raise ValueError(
-                f"expected {name} between {format_instant(start)} and {format_instant(end)}, received none; stored are "
-                f"{format_instant(stored[0])} to {format_instant(stored[1])}: see QRAFT_TRAIN_START, QRAFT_TRAIN_UNTIL"
-            )
-        if bars.origin is Origin.SIMULATED:
+    async def _load(self) -> tuple[TrainingData, Readiness]:
+        """Return what to train on and what an audit says of it; the audit is kept where one was asked for."""
+        request = self.settings.request(self.common, states=self.trainer.features.states)
+        data, audit = await self.loader.load(request)
+        if data.bars.origin is Origin.SIMULATED:
             logs.get().warning("train.simulated", consequence="the model can be registered and passes no gate")
-        return bars
+        if audit is None:
+            return data, Readiness(request.mode, NOT_ASKED)
+        return data, await keep_audit(ObjectArtefactStore(self.common.artefacts), audit)
 
-    async def _prove(self, bars: BarPanel) -> ProofReference:
+    async def _prove(self, data: TrainingData) -> ProofReference:
         """Return the stored leakage proof of the features in use, made from these bars where there is none yet."""
-        artefacts = ObjectArtefactStore(self.common.artefacts)
-        reference, made = await ensure_proof(artefacts, bars, self.proven, seed=self.trainer.config.seed)
+        artefacts, seed = ObjectArtefactStore(self.common.artefacts), self.trainer.config.seed
+        reference, made = await ensure_proof(artefacts, data.bars, self.proven, seed=seed, snapshot_id=data.snapshot_id)
         if made is not None:
             fault = shortfall(made, feature_names=self.proven.names)
             logs.get().info("train.proven", key=reference.key, n_columns=len(made.columns), fault=fault)
@@ -189,20 +180,27 @@ class TrainJob:
 
 def build(settings: TrainSettings, common: CommonSettings, *, clock: Clock, stdout: TextIO) -> TrainJob:
     """Return the job with its real adapters."""
-    config, features = settings.config(), feature_set(common.features_set)
+    config, features = settings.config(), named_feature_set(common.features_set)
     compute = partial(compute_history, features=features, interval=common.interval, n_threads=config.n_threads)
     progress = StdoutProgress(stdout, monotonic_s=clock.monotonic)
     trainer = Trainer(
         config=config,
         costs=CostModel(),
-        features=FeatureSet(features.names, features.signature(common.interval), compute),
+        features=FeatureSet(features.names, features.signature(common.interval), compute, states_of(features.inputs)),
         learner=LightGbmLearner(config),
         graph=OnnxGraph(),
         provenance=read_provenance(code_revision=settings.code_revision),
         progress=progress,
     )
     proven = registered_features(features, interval=common.interval)
-    return TrainJob(settings, common, clock, trainer, proven, progress)
+    source = TrainingLake(
+        open_bars(common),
+        open_tables(common),
+        ObjectArtefactStore(common.artefacts),
+        place=str(common.lake),
+    )
+    audits = LakeAudit(common.lake, common.market, common.interval, common.state_market, cold=common.lake_cold)
+    return TrainJob(settings, common, clock, DataLoader(source, audits), trainer, proven, progress)
 
 
 def main() -> int:

@@ -1,13 +1,42 @@
-"""What training needs of the outside: a tree learner, a graph format, provenance, progress."""
+"""What training needs of the outside: data, audits, a tree learner, a graph format, provenance, progress."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
+from qraft_data.audit.expectation import Window
+from qraft_data.audit.findings import Audit
 from svc_train.domain.heads import FittedHead, HeadKind, HorizonModel
+from svc_train.domain.panel import TrainingData
+from svc_train.domain.request import DataRequest
 from svc_train.domain.samples import Float32Array, FloatArray, IntArray
+
+
+class DataSource(Protocol):
+    """Where rows come from: always out of a snapshot, so that the same rows can be had again."""
+
+    def range_of(self, request: DataRequest) -> tuple[datetime, datetime]:
+        """Return (start, end] of a request, open ends closed by what is stored; ValueError if nothing is."""
+        ...
+
+    async def take(self, request: DataRequest) -> TrainingData:
+        """Freeze what is asked for and return it; ValueError if there is nothing, Transient if it keeps changing."""
+        ...
+
+    async def read(self, snapshot_id: str, request: DataRequest) -> TrainingData:
+        """Return an earlier snapshot; ValueError if it was tampered with or is not what is asked for."""
+        ...
+
+
+class Audits(Protocol):
+    """Says whether data are complete."""
+
+    def ask(self, mode: str, window: Window) -> Audit:
+        """Return the audit of a window; blocking."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,9 @@ from pydantic.functional_validators import AfterValidator, BeforeValidator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from qraft_contracts.subjects import HORIZON_SECONDS, HORIZONS
+from qraft_runtime.settings import CommonSettings
 from svc_train.domain.config import TrainConfig
+from svc_train.domain.request import LINE, DataRequest, Mode
 
 
 def _split(value: object) -> object:
@@ -31,6 +33,8 @@ class TrainSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="QRAFT_TRAIN_", frozen=True, extra="ignore")
 
+    mode: Mode = LINE  # production, full = the window of that audit, refused unless it finds the data ready
+    snapshot: str | None = None  # id of a snapshot to train on again; None = take a new one
     until: AwareDatetime | None = None  # last closed_at used, inclusive; None = all stored bars
     start: AwareDatetime | None = None  # bars closed after this; None = from the first stored bar
     symbols: Names = ()  # none = every symbol in the range
@@ -49,6 +53,20 @@ class TrainSettings(BaseSettings):
     actor: str = "svc_train"  # who asks for the registration; the demonstration says `demo`
     reason: str = "trained"
     code_revision: str | None = None  # None = ask git
+
+    def request(self, common: CommonSettings, *, states: tuple[str, ...]) -> DataRequest:
+        """Return what to train on. states: names of STATE_INPUTS that the features read."""
+        return DataRequest(
+            market=common.market,
+            interval=common.interval,
+            state_market=common.state_market,
+            states=states,
+            mode=self.mode,
+            symbols=self.symbols,
+            start=self.start,
+            end=self.until,
+            snapshot_id=self.snapshot,
+        )
 
     def config(self) -> TrainConfig:
         """Return the recipe."""

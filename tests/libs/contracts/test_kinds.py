@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from qraft_contracts.kinds import BASE_COLUMNS, KINDS, STATE_INPUTS, Kind, metric
+from qraft_contracts.kinds import BASE_COLUMNS, KINDS, SERIES, STATE_INPUTS, Kind, metric
 
 TYPES = {"float64", "int64", "bool", "utf8", "list<float64>"}
 ALL = list(KINDS.values())
@@ -76,5 +76,44 @@ def test_unknown_metric_is_refused_with_what_there_is(name: str, there: str) -> 
 
 
 def test_state_inputs_are_metrics_that_are_numbers() -> None:
-    for kind, field in STATE_INPUTS.values():
-        assert metric(f"{kind}.{field}")[1].type == "float64"
+    for state in STATE_INPUTS.values():
+        assert metric(f"{state.kind}.{state.field}")[1].type == "float64"
+
+
+# How a kind reaches a model that is no state input and no source of one.
+OTHER_WAYS = {
+    "bars": "the five inputs of every bar",
+    "quote_bars": "the rate of a currency (qraft_data.currency)",
+    "posts": "text features",
+    "news": "text features",
+    "post_engagement": "text features",
+    "corporate_actions": "adjustment of bars",
+    "futures_contracts": "continuous futures",
+    "option_quotes": "the options panel",
+}
+
+
+def test_every_kind_has_a_way_into_features() -> None:
+    states = {state.kind for state in STATE_INPUTS.values()}
+    sources = {source for kind in ALL if kind.name in states for source in kind.derived_from}
+
+    assert {kind.name for kind in ALL} - states - sources - OTHER_WAYS.keys() == set()
+    assert OTHER_WAYS.keys() & states == set()
+
+
+def test_a_state_is_of_each_symbol_or_one_named_series_for_all() -> None:
+    for name, state in STATE_INPUTS.items():
+        assert name.isidentifier() and (state.market is None) == (state.symbol is None)
+        if state.kind in ("macro", "onchain"):
+            assert state.symbol in SERIES
+    assert KINDS["liquidation_flow"].stale_after_s is not None and KINDS["liquidation_flow"].stale_after_s < 300
+
+
+def test_no_input_is_the_open_or_close_of_another_market() -> None:
+    """A price level says nothing that a return does not say better: prices enter as fractions of prices."""
+    units = {name: metric(f"{state.kind}.{state.field}")[1].unit for name, state in STATE_INPUTS.items()}
+
+    assert [name for name, unit in units.items() if unit == "quote currency"] == [
+        "trade_notional",
+        "taker_buy_notional",
+    ]

@@ -60,3 +60,23 @@ def test_reordered_arrow_columns_are_a_breaking_change():
     new["columns"].reverse()
 
     assert breaking_changes(SCHEMAS["bars/1"], new) == ["the leading columns changed"]
+
+
+def test_state_columns_may_be_added_but_none_may_go_or_change():
+    old, new = SCHEMAS["bars/1"], copy.deepcopy(SCHEMAS["bars/1"])
+    new["optional_columns"].append({"name": "moon_phase", "type": "float64"})
+    assert breaking_changes(old, new) == []
+
+    new["optional_columns"][0] = {"name": "funding_rate", "type": "utf8"}
+    del new["optional_columns"][1]
+    assert breaking_changes(old, new) == [
+        "optional column funding_rate changed its type", "optional column open_interest_usd is gone",
+    ]  # fmt: skip
+
+
+def test_first_state_columns_are_those_of_the_first_messages_that_had_any():
+    names = [column["name"] for column in SCHEMAS["bars/1"]["optional_columns"]]
+
+    assert names[:6] == [
+        "funding_rate", "open_interest_usd", "basis_frac", "long_short_ratio", "taker_buy_volume", "taker_sell_volume",
+    ]  # fmt: skip

@@ -280,6 +280,20 @@ def test_inputs_of_the_feature_engine_go_by_its_names() -> None:
         twice.inputs()
 
 
+def test_a_series_for_all_symbols_is_the_input_of_its_name_and_no_other() -> None:
+    library = memory_library()
+    put_bars(library, {"BTCUSDT": [100.0], "ETHUSDT": [10.0]})
+    for series, value in (("VIX", 20.0), ("SP500", 5_000.0)):
+        known = {"event_at": at(1) - timedelta(days=1), "known_at": at(1) - timedelta(hours=9)}
+        put_rows(library, "macro", [known | {"symbol": series, "value": value}], market="us.macro")
+    fields = ["bars.close", "macro.value@us.macro:VIX", "macro.value@us.macro:SP500", "macro.value@crypto.macro:VIX"]
+
+    panel = library.get_data("binance.perp", ["BTCUSDT", "ETHUSDT"], T0, at(1), fields)
+
+    assert panel.inputs().keys() == {"close", "vix"}
+    assert panel.inputs()["vix"].tolist() == [[20.0, 20.0]]
+
+
 _EVENTS = st.lists(
     st.tuples(st.integers(0, 20), st.integers(0, 15), st.floats(-0.4, 0.4)), min_size=1, max_size=12
 )  # event step, steps until known, value

@@ -90,7 +90,7 @@ def test_state_of_a_bar_comes_back_and_what_is_absent_stays_absent() -> None:
 
 def test_column_that_a_newer_writer_added_is_ignored() -> None:
     with pa.ipc.open_stream(encode_bars(bars())) as reader:
-        table = reader.read_all().append_column("n_trades", pa.array([1, 2]))
+        table = reader.read_all().append_column("of_a_newer_writer", pa.array([1, 2]))
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)

@@ -81,7 +81,7 @@ def test_every_registered_feature_label_and_part_of_the_aligner_is_proven(regist
     assert [column.name for kind, column in proof.columns if kind == "feature"] == list(features.names)
     assert [column.name for kind, column in proof.columns if kind == "warm_up"] == list(features.names)
     assert {kind for kind, _ in proof.columns} == {
-        "feature", "warm_up", "label", "lag", "join", "normalizer", "resample", "text_bucket",
+        "feature", "warm_up", "label", "lag", "join", "normalizer", "resample", "text_bucket", "derived",
     }  # fmt: skip
     assert proof.starts == (200, 500, 1_000, 2_000)
     assert {cut // STEP % 12 for cut in proof.cut_offs} == {1, 3, 6, 8, 10, 11}

@@ -16,10 +16,13 @@ from qraft_registry.artefacts import (
     Evidence,
     Manifest,
     ProofReference,
+    Readiness,
+    TrainedOn,
     artefact_key,
     evidence_file,
     model_id_of,
     sha256_hex,
+    snapshot_input,
 )
 from qraft_registry.gates import PAPER_GATES
 from qraft_registry.proofs import (
@@ -80,6 +83,29 @@ PROOF = encode_proof(proof_of())
 REFERENCE = ProofReference(proof_key(proof_of()), sha256_hex(PROOF))
 
 
+SNAPSHOT_ID = "a1" * 32
+
+
+def record_of(**changes: Any) -> bytes:
+    """Return the record of a snapshot, as qraft_data writes it, with the given fields changed."""
+    fields = {"format": "snapshot/1", "snapshot_id": SNAPSHOT_ID, "origin": "replay", "files": {"data.parquet": "d"}}
+    return msgspec.json.encode(fields | changes)
+
+
+def audit_of(**changes: Any) -> bytes:
+    """Return an audit that found the data ready, with the given fields changed."""
+    fields = {"format": "data-audit/1", "mode": "full", "ready": True, "start": "2018", "end": "2025"}
+    return msgspec.json.encode(fields | changes)
+
+
+def ready_by(audit: bytes) -> Readiness:
+    """Return the claim that an audit backs."""
+    return Readiness("full", "ready", "2018", "2025", f"audits/{sha256_hex(audit)}.json", sha256_hex(audit))
+
+
+RECORD = record_of()
+
+
 def evidence_of(_gate: str, model: bytes, /, **changes: Any) -> Evidence:
     """Return evidence that passes its gate, with the given fields changed."""
     fields: dict[str, Any] = {
@@ -92,7 +118,7 @@ def evidence_of(_gate: str, model: bytes, /, **changes: Any) -> Evidence:
         "n_checks": 2_000,
         "n_failed": 0,
         "measures": {"n_rows": 50_000.0, "missing_frac": 0.01, "invalid_frac": 0.0, "error_max": 2e-6},
-        "inputs": {"bars/crypto/5m": Origin.REPLAY},
+        "inputs": {"bars/crypto/5m": Origin.REPLAY, snapshot_input(SNAPSHOT_ID): Origin.REPLAY},
         "proof": REFERENCE if _gate == "leakage" else None,
     }
     return Evidence(**(fields | changes))
@@ -118,6 +144,7 @@ def manifest_of(model: bytes, evidence: Mapping[str, bytes], /, **changes: Any) 
         "files": {path: sha256_hex(data) for path, data in {"model.onnx": model, **evidence}.items()},
         "feature_names": FEATURES,
         "feature_source_sha256": SOURCE,
+        "data": TrainedOn(SNAPSHOT_ID, sha256_hex(RECORD)),
     }
     return Manifest(**(fields | changes))
 
@@ -129,8 +156,13 @@ async def put_model(
     manifest: Mapping[str, Any] | None = None,
     evidence: Mapping[str, Mapping[str, Any]] | None = None,
     proof: ProofRecord | None = None,
+    snapshot: bytes | None = RECORD,
 ) -> str:
-    """Store a model with its manifest, evidence and leakage proof, changed as told, and return its id."""
+    """
+    Store a model with its manifest, evidence, leakage proof and snapshot, changed as told, and return its id.
+
+    snapshot: the bytes of its record; None = it is not there.
+    """
     record = proof or proof_of(feature_signature=(manifest or {}).get("feature_signature", SIGNATURE))
     data, key = encode_proof(record), proof_key(record)
     changes = dict(evidence or {})
@@ -142,6 +174,9 @@ async def put_model(
         "manifest.json": msgspec.json.encode(manifest_of(model, files, **(manifest or {}))),
     }
     await artefacts.put(key, data)
+    if snapshot is not None:
+        await artefacts.put(f"snapshots/{SNAPSHOT_ID}/data.parquet", b"rows")
+        await artefacts.put(f"snapshots/{SNAPSHOT_ID}/snapshot_meta.json", snapshot)
     for path, item in content.items():
         await artefacts.put(artefact_key(model_id_of(model), path), item)
     return model_id_of(model)

@@ -8,14 +8,14 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.libs.registry.kit import NOW, PROOF, TRAINED_UNTIL, evidence_of, files_of, manifest_of
+from tests.libs.registry.kit import NOW, PROOF, SNAPSHOT_ID, TRAINED_UNTIL, evidence_of, files_of, manifest_of
 
 from qraft_contracts.origin import Origin
-from qraft_registry.artefacts import evidence_file
+from qraft_registry.artefacts import Manifest, TrainedOn, evidence_file, snapshot_input
 from qraft_registry.gates import PAPER_GATES, evaluate
 
 MODEL = b"a model"
-REAL_FIELDS = {"origin": Origin.REAL, "inputs": {"bars": Origin.REAL}}
+REAL_FIELDS = {"origin": Origin.REAL, "inputs": {snapshot_input(SNAPSHOT_ID): Origin.REAL}}
 
 
 def judge(_gate: str, /, *, manifest: dict[str, Any] | None = None, now: datetime = NOW, **evidence: Any) -> str | None:
@@ -121,3 +121,34 @@ def test_nan_measure_is_refused() -> None:
     manifest = manifest_of(MODEL, {evidence_file("parity"): data})
 
     assert not evaluate("parity", data, manifest=manifest, now=datetime(2026, 1, 1, tzinfo=UTC)).passed
+
+
+@pytest.mark.parametrize("origin", [Origin.REAL, Origin.REPLAY])
+def test_model_of_a_market_s_data_without_a_snapshot_does_not_pass_the_gate_of_the_data(origin: Origin) -> None:
+    now = TRAINED_UNTIL + timedelta(days=1)
+    inputs = {"bars/crypto/5m/sha256": origin}
+
+    manifest = {"origin": origin, "data": TrainedOn()}
+
+    reason = judge("data_quality", manifest=manifest, now=now, origin=origin, inputs=inputs)
+
+    assert reason is not None and reason.startswith("no_snapshot: ") and reason.endswith("train anew")
+
+
+def test_evidence_about_other_data_than_the_model_s_is_refused() -> None:
+    other = {snapshot_input("b2" * 32): Origin.REPLAY}
+
+    reason = judge("data_quality", inputs=other)
+
+    assert reason is not None and reason.startswith("other_data: ")
+
+
+def test_manifest_of_before_snapshots_is_readable_and_says_unknown() -> None:
+    now = msgspec.json.decode(msgspec.json.encode(manifest_of(MODEL, {})))
+    old = msgspec.json.encode({name: value for name, value in now.items() if name not in ("data", "readiness")})
+    with_bars = msgspec.json.encode(now | {"data": {"market": "crypto", "n_rows": 5, "sha256": "0"}})
+
+    for data in (old, with_bars):
+        found = msgspec.json.decode(data, type=Manifest)
+        assert found.data.snapshot_id == ""
+        assert (found.readiness.mode, found.readiness.verdict) == ("unknown", "unknown")

@@ -239,7 +239,7 @@ def test_digest_changes_with_every_byte_and_name_of_the_source(tmp_path, monkeyp
 
 
 def test_digest_covers_the_engine_the_aligner_the_proof_and_the_labels() -> None:
-    assert set(PROVEN_SOURCES) == {"features", "align", "proof", "labels.py"}
+    assert set(PROVEN_SOURCES) == {"features", "align", "derived", "proof", "labels.py"}
     assert len(proven_source()) == 64
 
 

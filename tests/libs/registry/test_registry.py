@@ -21,6 +21,7 @@ from qraft_contracts.outcomes import Refused
 from qraft_contracts.subjects import HORIZONS
 from qraft_registry.artefacts import artefact_key
 from qraft_registry.domain import Action, Decision, Slot, Stage
+from qraft_registry.gates import PAPER_GATES
 from qraft_registry.memory import MemoryRegistryStore
 from qraft_registry.ports import Conflict, Draft, RegistryStore
 from qraft_registry.postgres import MIGRATIONS, SCHEMA, PostgresRegistryStore
@@ -96,7 +97,7 @@ async def test_promoted_model_is_active_with_actor_reason_and_evidence(bench: Be
     assert {slot.horizon for slot in active} == set(HORIZONS)
     decision = active[SLOT]
     assert (decision.model_id, decision.actor, decision.reason) == (model_id, "ada", "gates pass")
-    assert set(decision.evidence) == {"leakage", "data_quality", "parity", "origin", "manifest", "model", "proof"}
+    assert set(decision.evidence) == {*PAPER_GATES, "manifest", "model", "proof", "snapshot"}
     assert decision.origin is Origin.REPLAY
 
 

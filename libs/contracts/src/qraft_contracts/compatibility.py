@@ -10,8 +10,8 @@ def breaking_changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     Return why `new` would break a reader or a writer of `old`; empty = it may keep its major.
 
     Breaking are: a field removed, a field's type changed, a field that old messages lack made required, a required
-    field made optional (readers rely on it), and for Arrow payloads any change of the leading columns or the
-    removal of metadata.
+    field made optional (readers rely on it), and for Arrow payloads any change of the leading columns, the removal of
+    metadata, and an optional column that is gone or has another type.
     """
     if "columns" in old:
         return _arrow_changes(old, new)
@@ -51,4 +51,10 @@ def _arrow_changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     if new.get("columns", [])[: len(old["columns"])] != old["columns"]:
         found.append("the leading columns changed")
     gone = sorted(set(old["metadata"]) - set(new.get("metadata", [])))
-    return found + ([f"metadata {gone} is gone"] if gone else [])
+    found += [f"metadata {gone} is gone"] if gone else []
+    types = {column["name"]: column["type"] for column in new.get("optional_columns", [])}
+    return found + [
+        f"optional column {column['name']} {'changed its type' if column['name'] in types else 'is gone'}"
+        for column in old.get("optional_columns", [])
+        if types.get(column["name"]) != column["type"]
+    ]

@@ -145,10 +145,40 @@ _KINDS: Final = (
     Kind("book_ticker", "Best bid and ask", (
             _price("bid_px"), _amount("bid_qty", "base asset"), _price("ask_px"), _amount("ask_qty", "base asset"),
             Field("update_id", "int64", "venue sequence", 0.0, is_required=False)),
-         known=_AT_EVENT, has_row_id=True),
+         known=_AT_EVENT, has_row_id=True, at_most=(("bid_px", "ask_px"),)),
     Kind("trades", "Single trades", (
             _price("price"), _amount("qty", "base asset"), Field("is_taker_buy", "bool", "true = the taker bought")),
          known=_AT_EVENT, stale_after_s=600, has_row_id=True),
+    Kind("book_state", "The book at the end of an interval, and what happened to its best quotes in it", (
+            Field("spread_frac", "float64", "(best ask - best bid) / mid", 0.0, 2.0),
+            Field("microprice_frac", "float64", "microprice / mid - 1", -1.0, 1.0),
+            Field("queue_imbalance", "float64", "(bid - ask) / (bid + ask) quantity of the best level", -1.0, 1.0),
+            Field("depth_imbalance", "float64", "the same over the best five levels", -1.0, 1.0, is_required=False),
+            _amount("bid_depth", "quote currency within 0.1 % of mid", is_required=False),
+            _amount("ask_depth", "quote currency within 0.1 % of mid", is_required=False),
+            Field("order_flow_imbalance", "float64", "signed changes of the best queues / their mean size", -1e9, 1e9,
+                  is_required=False)),
+         known="end of the interval", cadence_s=300, stale_after_s=600,
+         derived_from=("book_ticker", "book_snapshot", "book_update")),
+    Kind("trade_flow", "What was traded in an interval", (
+            _amount("n_trades", "count"), _amount("n_taker_buys", "count"), _amount("notional", "quote currency"),
+            _amount("taker_buy_notional", "quote currency")),
+         known="end of the interval", cadence_s=300, stale_after_s=600, derived_from=("trades",)),
+    Kind("liquidation_flow", "What was liquidated in an interval in which the feed showed life", (
+            _amount("n_liquidations", "count"), _amount("liquidation_usd", "USD")),
+         # Short of the next interval's end: without a row there, this one must not count twice.
+         known="end of the interval", stale_after_s=299, derived_from=("liquidations",)),
+    Kind("mark_premium", "Mark price against the last price of the perpetual", (
+            Field("premium_frac", "float64", "mark price / close of the bar that ends with it - 1", -0.9, 9.0),),
+         known="end of the bar", cadence_s=3_600, stale_after_s=2 * 3_600, derived_from=("mark_price", "bars")),
+    Kind("series_state", "Where a series of macro or onchain stands among its own last values", (
+            Field("zscore_60", "float64", "standard deviations from the mean of 60 values, this one included",
+                  -8.0, 8.0),),
+         known="when the last of the 60 values was", cadence_s=86_400, stale_after_s=5 * 86_400,
+         derived_from=("macro", "onchain"), first_year=1900),
+    Kind("event_density", "How many events became known in the last 24 hours", (
+            _amount("n_events_24h", "count"),),
+         known="end of the hour", cadence_s=3_600, stale_after_s=2 * 3_600, derived_from=("events",)),
     Kind("liquidations", "Positions closed by force", (
             Field("side", "utf8", "as published"), _price("price"), _amount("size_usd", "USD")),
          known=_AT_EVENT, has_row_id=True),
@@ -164,7 +194,9 @@ _KINDS: Final = (
             Field("followers", "int64", "count", 0.0, 1e12, is_required=False)),
          known="when it was counted; long after the post in most collections", has_row_id=True),
     Kind("news", "News items", (
-            Field("publisher", "utf8", ""), Field("category", "utf8", "macro, regulation, exchange or other"),
+            Field("publisher", "utf8", ""),
+            # By rules where the publisher names none; the row's source says by which, such as `;category=news/1`.
+            Field("category", "utf8", "macro, regulation, exchange or other"),
             Field("title", "utf8", ""), Field("text", "utf8", "", is_required=False),
             Field("url", "utf8", "", is_required=False)),
          known=_AT_EVENT, stale_after_s=24 * 3_600, has_row_id=True),
@@ -216,15 +248,67 @@ SERIES: Final[dict[str, str]] = {
     "BTC_EXCHANGE_NETFLOW": "BTC a day",
 }
 
+
+# Series that are described once a month and published some weeks after it; no daily row is owed.
+MONTHLY_SERIES: Final = ("CORE_CPI", "UNEMPLOYMENT", "FED_FUNDS", "INDUSTRIAL_PRODUCTION")
+# A month, and until the middle of the next but one: the latest that such a value is still the newest one.
+MONTHLY_STALE_S: Final = 75 * 86_400
+
+
+def stale_after_s(kind: str, symbol: str) -> int | None:
+    """Return after how many seconds without a row a series is stale, None where nothing says so."""
+    return MONTHLY_STALE_S if kind == "macro" and symbol in MONTHLY_SERIES else KINDS[kind].stale_after_s
+
+
+@dataclass(frozen=True, slots=True)
+class StateInput:
+    """
+    Where the value of a state comes from. market: None = the line's state market. symbol: None = the bar's own symbol.
+
+    With market and symbol it is one series for all symbols, such as the VIX of us.macro.
+    """
+
+    kind: str
+    field: str
+    market: str | None = None
+    symbol: str | None = None
+
+
 # What a bar message may carry beside the bar itself: the newest value of each metric known at the bar's end, made by
-# the aligner. name → (kind, field). Empty (NaN) where nothing is known yet or the last row is stale.
-STATE_INPUTS: Final[dict[str, tuple[str, str]]] = {
-    "funding_rate": ("funding", "funding_rate"),
-    "open_interest_usd": ("open_interest", "open_interest_usd"),
-    "basis_frac": ("basis", "basis_frac"),
-    "long_short_ratio": ("long_short", "account_ratio"),
-    "taker_buy_volume": ("taker_volume", "buy_volume"),
-    "taker_sell_volume": ("taker_volume", "sell_volume"),
+# the aligner. Empty (NaN) where nothing is known yet or the last row is stale. New ones are added at the end.
+STATE_INPUTS: Final[dict[str, StateInput]] = {
+    "funding_rate": StateInput("funding", "funding_rate"),
+    "open_interest_usd": StateInput("open_interest", "open_interest_usd"),
+    "basis_frac": StateInput("basis", "basis_frac"),
+    "long_short_ratio": StateInput("long_short", "account_ratio"),
+    "taker_buy_volume": StateInput("taker_volume", "buy_volume"),
+    "taker_sell_volume": StateInput("taker_volume", "sell_volume"),
+    "mark_premium_frac": StateInput("mark_premium", "premium_frac"),
+    "book_spread_frac": StateInput("book_state", "spread_frac"),
+    "microprice_frac": StateInput("book_state", "microprice_frac"),
+    "queue_imbalance": StateInput("book_state", "queue_imbalance"),
+    "depth_imbalance": StateInput("book_state", "depth_imbalance"),
+    "bid_depth": StateInput("book_state", "bid_depth"),
+    "ask_depth": StateInput("book_state", "ask_depth"),
+    "order_flow_imbalance": StateInput("book_state", "order_flow_imbalance"),
+    "n_trades": StateInput("trade_flow", "n_trades"),
+    "n_taker_buys": StateInput("trade_flow", "n_taker_buys"),
+    "trade_notional": StateInput("trade_flow", "notional"),
+    "taker_buy_notional": StateInput("trade_flow", "taker_buy_notional"),
+    "n_liquidations": StateInput("liquidation_flow", "n_liquidations"),
+    "liquidation_usd": StateInput("liquidation_flow", "liquidation_usd"),
+    "vix": StateInput("macro", "value", "us.macro", "VIX"),
+    "dxy": StateInput("macro", "value", "us.macro", "DXY"),
+    "us10y": StateInput("macro", "value", "us.macro", "US10Y"),
+    "us2y": StateInput("macro", "value", "us.macro", "US2Y"),
+    "fear_greed": StateInput("macro", "value", "crypto.macro", "FEAR_GREED"),
+    "btc_hashrate": StateInput("onchain", "value", "crypto.chain", "BTC_HASHRATE"),
+    "vix_z": StateInput("series_state", "zscore_60", "us.macro", "VIX"),
+    "dxy_z": StateInput("series_state", "zscore_60", "us.macro", "DXY"),
+    "us10y_z": StateInput("series_state", "zscore_60", "us.macro", "US10Y"),
+    "fear_greed_z": StateInput("series_state", "zscore_60", "crypto.macro", "FEAR_GREED"),
+    "btc_hashrate_z": StateInput("series_state", "zscore_60", "crypto.chain", "BTC_HASHRATE"),
+    "n_events_24h": StateInput("event_density", "n_events_24h", "us.macro", "US"),
 }
 
 

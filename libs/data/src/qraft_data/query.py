@@ -178,22 +178,28 @@ def engine_inputs(query: Query) -> dict[str, str]:
     """
     Return which field of a query is which input of the feature engine: open to volume, and STATE_INPUTS.
 
-    Bars count from the query's own market only; a state may come from another one.
+    Bars count from the query's own market only; a state of the same symbol may come from another one, and a state that
+    is one series for all symbols counts only as that series, such as macro.value@us.macro:VIX.
 
     Raises:
         ValueError: if two fields would be the same state.
     """
-    names = {f"bars.{name}": name for name in BAR_INPUTS}
-    names |= {f"{kind}.{field}": name for name, (kind, field) in STATE_INPUTS.items()}
+    names = {(f"bars.{name}", _series(None, None)): name for name in BAR_INPUTS}
+    names |= {(f"{it.kind}.{it.field}", _series(it.market, it.symbol)): name for name, it in STATE_INPUTS.items()}
     found: dict[str, str] = {}
     for ref in query.fields:
-        name = names.get(ref.metric)
-        if name is None or ref.symbol is not None or (ref.market is not None and ref.kind.name == "bars"):
+        name = names.get((ref.metric, _series(ref.market, ref.symbol)))
+        if name is None or (ref.market is not None and ref.kind.name == "bars"):
             continue
         if name in found:
             raise ValueError(f"expected one field for the input {name}, received {found[name]} and {ref.name}")
         found[name] = ref.name
     return found
+
+
+def _series(market: str | None, symbol: str | None) -> tuple[str | None, str] | None:
+    """Return which one series is meant, None where each symbol has its own."""
+    return None if symbol is None else (market, symbol)
 
 
 def _check_names(query: Query) -> None:

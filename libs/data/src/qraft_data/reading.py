@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
+from qraft_contracts.kinds import stale_after_s
 from qraft_contracts.origin import Origin, worst_origin
 from qraft_data.calendars import expected_times
 from qraft_data.query import FieldRef, Revisions
@@ -20,7 +21,6 @@ from qraft_store.tables.port import TableStore
 
 CALENDARS: Final = "calendars/"
 _FIRST: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_ORDER: Final = [(name, "ascending") for name in ("known_at", "event_at", "row_id", "revision")]
 
 
 @dataclass(slots=True)
@@ -98,8 +98,8 @@ class Reader:
         """
         kind, series, max_age_s = refs[0].kind, refs[0].symbol, refs[0].max_age_s
         assert all((ref.kind, ref.symbol, ref.max_age_s) == (kind, series, max_age_s) for ref in refs), "one table"
-        age_s = kind.stale_after_s if max_age_s is None else max_age_s
-        start = _FIRST if age_s is None else self._earliest(age_s)
+        age_s = stale_after_s(kind.name, series or "") if max_age_s is None else max_age_s
+        start = earliest_event(int(self.at_us[0]) if self.at_us.size else micros(self.start), age_s)
         wanted = symbols if series is None else (series,)
         columns = tuple(ref.field.name for ref in refs)
         rows = self.rows(kind.name, market, wanted, start=start, columns=columns)
@@ -111,28 +111,50 @@ class Reader:
     ) -> pa.Table:
         """Return all revisions known by as_of with start < event_at <= end, in the order in which they became known."""
         self.use(f"tables/{kind}/{market}")
-        names = ("symbol", "event_at", "known_at", "row_id", "revision", "origin", *columns)
-        found = self.tables.read(
-            kind,
-            market=market,
-            symbols=None if symbols is None else tuple(symbols),
-            start=start,
-            end=self.end,
-            as_of=self.as_of,
-            columns=names,
-            revisions="all",
+        found = known_rows(
+            self.tables, kind, market, symbols, start=start, end=self.end, as_of=self.as_of, columns=columns
         )
-        self.origins.update(Origin(str(name)) for name in found["origin"].unique().to_pylist())
-        return found.sort_by(_ORDER)
+        self.origins.update(origins_of(found))
+        return found
 
     def origin(self) -> Origin | None:
         """Return the worst origin of what was read, None when nothing was found."""
         return worst_origin(self.origins) if self.origins else None
 
-    def _earliest(self, age_s: int) -> datetime:
-        # One microsecond more: an event of exactly the greatest age still stands, and the start is exclusive.
-        first = int(self.at_us[0]) if self.at_us.size else micros(self.start)
-        return max(_FIRST, instant_of(first - age_s * SECOND_US - 1))
+
+def known_rows(
+    tables: TableStore, kind: str, market: str, symbols: Sequence[str] | None, *,
+    start: datetime, end: datetime, as_of: datetime, columns: Sequence[str],
+) -> pa.Table:  # fmt: skip
+    """Return all revisions known by as_of with start < event_at <= end, in the order in which they became known."""
+    names = ("symbol", "event_at", "known_at", "origin", *columns)
+    found = tables.read(
+        kind,
+        market=market,
+        symbols=None if symbols is None else tuple(symbols),
+        start=start,
+        end=end,
+        as_of=as_of,
+        columns=names,
+        revisions="all",
+    )
+    # A read comes sorted by event, row and revision, which a stable sort keeps among rows known at one instant. Most
+    # rows are known at their event and in order already.
+    order = np.argsort(micros_column(found, "known_at"), kind="stable")
+    return found if (order == np.arange(order.size)).all() else found.take(order)
+
+
+def origins_of(rows: pa.Table) -> set[Origin]:
+    """Return the origins that rows of a table have."""
+    return {Origin(str(name)) for name in rows["origin"].unique().to_pylist()}
+
+
+def earliest_event(first_us: int, age_s: int | None) -> datetime:
+    """Return the start, exclusive, of the events that may still stand at an instant; None = of any age."""
+    if age_s is None:
+        return _FIRST
+    # One microsecond more: an event of exactly the greatest age still stands.
+    return max(_FIRST, instant_of(first_us - age_s * SECOND_US - 1))
 
 
 def version_of(bars: BarStore, tables: TableStore, source: str) -> str:

@@ -18,6 +18,35 @@ MANIFEST_FORMAT: Final = "manifest/1"
 EVIDENCE_FORMAT: Final = "evidence/1"
 MODEL_FILE: Final = "model.onnx"
 MANIFEST_FILE: Final = "manifest.json"
+SNAPSHOT_RECORD: Final = "snapshot_meta.json"
+# What a manifest says of its data: an audit found them complete, nobody asked, or it is from before that was written.
+READY: Final = "ready"
+NOT_ASKED: Final = "not_asked"
+UNKNOWN: Final = "unknown"
+
+
+class TrainedOn(msgspec.Struct, frozen=True):
+    """The snapshot that trained a model, and the SHA-256 in hex of its record. Empty: of before there were any."""
+
+    snapshot_id: str = ""
+    snapshot_sha256: str = ""
+
+
+class Readiness(msgspec.Struct, frozen=True):
+    """
+    Whether the data were audited before they trained.
+
+    mode: of the training run, such as line, production, full. verdict: READY, NOT_ASKED or UNKNOWN; nothing is trained
+    on data that an audit found wanting. start, end: of the audited window, ISO instants. audit, audit_sha256: the audit
+    in the artefact store, its key and SHA-256; empty unless READY.
+    """
+
+    mode: str = UNKNOWN
+    verdict: str = UNKNOWN
+    start: str = ""
+    end: str = ""
+    audit: str = ""
+    audit_sha256: str = ""
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -26,7 +55,8 @@ class Manifest(msgspec.Struct, frozen=True):
 
     files: path within the model's folder to SHA-256 in hex, `model.onnx` and every evidence file among them.
     trained_until: end of the data that training and its evidence used, exclusive. feature_names: what the model reads,
-    in order; feature_source_sha256: of the code that computed them. A leakage proof must be of both.
+    in order; feature_source_sha256: of the code that computed them. A leakage proof must be of both. data: what it was
+    trained on; the gate of the data asks for its snapshot. readiness: what an audit said of the data.
     """
 
     format: str
@@ -38,6 +68,8 @@ class Manifest(msgspec.Struct, frozen=True):
     files: dict[str, str]
     feature_names: tuple[str, ...] = ()
     feature_source_sha256: str = ""
+    data: TrainedOn = TrainedOn()
+    readiness: Readiness = Readiness()
 
 
 class ProofReference(msgspec.Struct, frozen=True):
@@ -53,8 +85,8 @@ class Evidence(msgspec.Struct, frozen=True):
 
     n_checks: how many comparisons were made, n_failed how many of them failed. model_sha256 and data_until tie it
     to one model and its data. measures: the numbers that the gate's thresholds are held against (qraft_registry.gates
-    names them). inputs: origin of every input snapshot, by its id; read by the origin gate. proof: of the model's
-    features; read by the leakage gate.
+    names them). inputs: origin of every input, by its id, a snapshot as `snapshots/<id>`; read by the gates of origin
+    and data. proof: of the model's features; read by the leakage gate.
     """
 
     format: str
@@ -79,6 +111,11 @@ def artefact_key(model_id: str, path: str) -> str:
 def evidence_file(gate: str) -> str:
     """Return the path of a gate's evidence within the model's folder."""
     return f"evidence/{gate}.json"
+
+
+def snapshot_input(snapshot_id: str) -> str:
+    """Return how evidence names a snapshot among its inputs: its folder in the artefact store."""
+    return f"snapshots/{snapshot_id}"
 
 
 def sha256_hex(data: bytes) -> str:

@@ -15,12 +15,15 @@ from qraft_registry.artefacts import (
     MODEL_FILE,
     Evidence,
     Manifest,
+    Readiness,
     artefact_key,
     evidence_file,
     model_id_of,
     sha256_hex,
+    snapshot_input,
 )
 from qraft_registry.proofs import PREFIX
+from qraft_registry.provenance import audit_fault, audit_key, missing_files, snapshot_fault, snapshot_key
 from qraft_store.artefacts.port import ArtefactStore
 
 
@@ -30,8 +33,9 @@ class Dossier:
     A model's manifest and evidence files as found.
 
     fault: why the model cannot be trusted at all, None when manifest and model agree. origin: the manifest's, the
-    worst while it is unknown. evidence: SHA-256 of the manifest, the model, each evidence file and the leakage proof
-    found, by name. proof: the leakage proof that the evidence names, None where it names none or none is there.
+    worst while it is unknown. evidence: SHA-256 of the manifest, the model, each evidence file, the leakage proof and
+    the audit found, by name, and the id of the snapshot that trained the model. proof: the leakage proof that the
+    evidence names, None where it names none or none is there.
     """
 
     model_id: str
@@ -43,10 +47,21 @@ class Dossier:
     evidence_files: Mapping[str, bytes] = field(default_factory=dict)
     proof: bytes | None = None
 
+    @property
+    def snapshot_id(self) -> str:
+        """Return the id of the snapshot that trained the model, "" where none is known."""
+        return self.manifest.data.snapshot_id if self.manifest else ""
+
+    @property
+    def readiness(self) -> Readiness:
+        """Return what the manifest says of an audit of the data, `unknown` where it says nothing."""
+        return self.manifest.readiness if self.manifest else Readiness()
+
 
 async def read_dossier(artefacts: ArtefactStore, model_id: str, *, gates: Sequence[str]) -> Dossier:
     """
-    Read a model's manifest, model and evidence; what is wrong with them is told in `fault`, not raised.
+    Read a model's manifest, model, evidence and what it was trained on; what is wrong with them is told in `fault`, not
+    raised.
 
     Raises:
         Transient: if the store is away.
@@ -68,7 +83,11 @@ async def read_dossier(artefacts: ArtefactStore, model_id: str, *, gates: Sequen
     proof = await _proof(artefacts, found.get("leakage"))
     if proof is not None:
         evidence["proof"] = sha256_hex(proof)
-    fault = _fault(model_id, manifest, model)
+    fault = _fault(model_id, manifest, model) or await _data_fault(artefacts, manifest)
+    if manifest.data.snapshot_id:
+        evidence["snapshot"] = manifest.data.snapshot_id
+    if manifest.readiness.audit_sha256:
+        evidence["audit"] = manifest.readiness.audit_sha256
     horizons = manifest.horizons if fault is None else HORIZONS
     return Dossier(model_id, fault, manifest, manifest.origin, horizons, evidence, found, proof)
 
@@ -87,6 +106,16 @@ def _fault(model_id: str, manifest: Manifest, model: bytes | None) -> str | None
     if sha256_hex(model) != manifest.files.get(MODEL_FILE) or model_id_of(model) != model_id:
         return f"hash_mismatch: {MODEL_FILE} is {sha256_hex(model)}, not what the manifest and the id name"
     return None
+
+
+async def _data_fault(artefacts: ArtefactStore, manifest: Manifest) -> str | None:
+    """Return why what the manifest names as its data and their audit is not there as named, None if it is."""
+    key, audit = snapshot_key(manifest), audit_key(manifest)
+    record = await _get(artefacts, key) if key else None
+    fault = snapshot_fault(manifest, record)
+    if record is not None and fault is None:
+        fault = missing_files(manifest, record, await artefacts.keys(f"{snapshot_input(manifest.data.snapshot_id)}/"))
+    return fault or audit_fault(manifest, await _get(artefacts, audit) if audit else None)
 
 
 async def _proof(artefacts: ArtefactStore, leakage: bytes | None) -> bytes | None:

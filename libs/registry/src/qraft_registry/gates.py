@@ -14,7 +14,15 @@ from typing import Final
 import msgspec
 
 from qraft_contracts.origin import Origin
-from qraft_registry.artefacts import EVIDENCE_FORMAT, MODEL_FILE, Evidence, Manifest, evidence_file, sha256_hex
+from qraft_registry.artefacts import (
+    EVIDENCE_FORMAT,
+    MODEL_FILE,
+    Evidence,
+    Manifest,
+    evidence_file,
+    sha256_hex,
+    snapshot_input,
+)
 from qraft_registry.proofs import proof_fault
 
 PAPER_GATES: Final = ("leakage", "data_quality", "parity", "origin")
@@ -99,6 +107,7 @@ def evaluate(
         or _provenance(gate, evidence, manifest)
         or _outcome(gate, evidence)
         or (proof_fault(evidence.proof, proof, manifest=manifest) if gate == "leakage" else None)
+        or (_snapshot(evidence, manifest) if gate == "data_quality" else None)
     )
     return Verdict(gate, reason, sha256)
 
@@ -131,6 +140,16 @@ def _provenance(gate: str, evidence: Evidence, manifest: Manifest) -> str | None
         return f"origin_mismatch: evidence {evidence.origin.value}, manifest {manifest.origin.value}"
     if gate == "origin" and not evidence.inputs:
         return "no_inputs: expected the origin of every input snapshot, received none"
+    return None
+
+
+def _snapshot(evidence: Evidence, manifest: Manifest) -> str | None:
+    """Judge that it is known which data trained the model; whether they still lie there is the dossier's part."""
+    snapshot_id = manifest.data.snapshot_id
+    if not snapshot_id:
+        return "no_snapshot: the manifest names no snapshot of the data that trained it; unknown means no: train anew"
+    if snapshot_input(snapshot_id) not in evidence.inputs:
+        return f"other_data: expected evidence of snapshot {snapshot_id[:16]}, received {sorted(evidence.inputs)[:3]}"
     return None
 
 

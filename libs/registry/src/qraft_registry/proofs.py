@@ -52,6 +52,7 @@ class ProofData(msgspec.Struct, frozen=True):
     """
     The bars of a proof. sha256: of every value on the grid. stimulated: inputs that the bars lacked and that were
     drawn from the seed, so that features of them had something to read. first_closed_at, last_closed_at: microseconds.
+    snapshot_id: that the bars were read from, empty where they came straight from a lake.
     """
 
     market: str
@@ -63,6 +64,7 @@ class ProofData(msgspec.Struct, frozen=True):
     last_closed_at_us: int
     sha256: str
     stimulated: tuple[str, ...]
+    snapshot_id: str = ""
 
 
 class ProvenColumn(msgspec.Struct, frozen=True):

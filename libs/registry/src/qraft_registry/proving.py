@@ -33,6 +33,7 @@ from qraft_registry.proofs import (
 from qraft_store.artefacts.port import ArtefactStore
 from qraft_store.bars.port import BarPanel
 
+FloatArray = npt.NDArray[np.float64]
 # A proof is about code, not about markets: a few symbols are enough, two at least for ranks to have something to rank.
 N_SYMBOLS_MAX: Final = 4
 N_SYMBOLS_MIN: Final = 2
@@ -46,33 +47,47 @@ def proven_source() -> str:
     return digest_of_sources("qraft_quant", PROVEN_SOURCES)
 
 
-def prove_features(bars: BarPanel, features: ProvenFeatures, *, seed: int) -> ProofRecord:
+def prove_features(
+    bars: BarPanel, features: ProvenFeatures, *,
+    seed: int, snapshot_id: str = "", state: Mapping[str, FloatArray] | None = None,
+) -> ProofRecord:  # fmt: skip
     """
     Prove a feature set, labels and aligner on an excerpt of bars; the result may have failed, see proofs.shortfall.
 
     The same code on the same bars gives the same record.
 
+    Args:
+        snapshot_id: of the snapshot that the bars were read from, for the record.
+        state: (n_bars, n_symbols) by input, what features read beside the bars; what has no value there is drawn.
+
     Raises:
         ValueError: if the bars are too few; the message says how many are needed.
     """
     excerpt = proof_excerpt(bars, n_bars=bars_wanted(features.warm_up_bars))
+    beside = _of_excerpt(state or {}, bars, excerpt)
     step = INTERVAL_SECONDS[bars.interval]
     closed_at = excerpt.closed_at.astype("datetime64[us]").astype(np.int64)
-    inputs = BarInputs(closed_at, {name: getattr(excerpt, name) for name in OHLCV}, step * 1_000_000)
+    values = {name: getattr(excerpt, name) for name in OHLCV} | beside
+    inputs = BarInputs(closed_at, values, step * 1_000_000)
     # Horizons that the excerpt is too short for have no label in it: nothing could be compared.
     horizons = {
         name: seconds // step
         for name, seconds in HORIZON_SECONDS.items()
         if seconds % step == 0 and 2 * (seconds // step) < closed_at.size
     }
-    return _record(prove_all(inputs, features, horizon_bars=horizons, seed=seed), excerpt)
+    return _record(prove_all(inputs, features, horizon_bars=horizons, seed=seed), excerpt, values, snapshot_id)
 
 
 async def ensure_proof(
-    artefacts: ArtefactStore, bars: BarPanel, features: ProvenFeatures, *, seed: int
-) -> tuple[ProofReference, ProofRecord | None]:
+    artefacts: ArtefactStore, bars: BarPanel, features: ProvenFeatures, *,
+    seed: int, snapshot_id: str = "", state: Mapping[str, FloatArray] | None = None,
+) -> tuple[ProofReference, ProofRecord | None]:  # fmt: skip
     """
     Return the stored proof of these features and this code, or prove them now and store what was found.
+
+    Args:
+        snapshot_id: of the snapshot that the bars were read from; a proof made now names it.
+        state: as in prove_features.
 
     Returns:
         Where the proof lies, and the record if it was made now: one that did not pass is stored too and is no proof.
@@ -90,7 +105,7 @@ async def ensure_proof(
     )
     if found is not None:
         return found, None
-    record = prove_features(bars, features, seed=seed)
+    record = prove_features(bars, features, seed=seed, snapshot_id=snapshot_id, state=state)
     return await save_proof(artefacts, record), record
 
 
@@ -121,7 +136,17 @@ def proof_excerpt(bars: BarPanel, *, n_bars: int) -> BarPanel:
     )
 
 
-def _record(proof: SetProof, bars: BarPanel) -> ProofRecord:
+def _of_excerpt(state: Mapping[str, FloatArray], bars: BarPanel, excerpt: BarPanel) -> dict[str, FloatArray]:
+    """Return the state of the excerpt's rows and symbols."""
+    first = int((bars.closed_at == excerpt.closed_at[0]).argmax())
+    rows = slice(first, first + excerpt.closed_at.size)
+    columns = [bars.symbols.index(symbol) for symbol in excerpt.symbols]
+    return {name: np.ascontiguousarray(values[rows, columns]) for name, values in state.items()}
+
+
+def _record(
+    proof: SetProof, bars: BarPanel, values: Mapping[str, FloatArray], snapshot_id: str
+) -> ProofRecord:  # fmt: skip
     closed_at = bars.closed_at.astype("datetime64[us]").astype(np.int64)
     return ProofRecord(
         format=PROOF_FORMAT,
@@ -135,8 +160,9 @@ def _record(proof: SetProof, bars: BarPanel) -> ProofRecord:
             n_bars=proof.n_bars,
             first_closed_at_us=int(closed_at[0]),
             last_closed_at_us=int(closed_at[-1]),
-            sha256=_data_sha256(bars, {name: getattr(bars, name) for name in OHLCV}),
+            sha256=_data_sha256(bars, values),
             stimulated=proof.stimulated,
+            snapshot_id=snapshot_id,
         ),
         seed=proof.seed,
         cut_offs_us=proof.cut_offs,

@@ -17,6 +17,7 @@ from qraft_registry.domain import ALL_SYMBOLS, Action, Decision, Slot, SlotState
 from qraft_registry.dossier import Dossier, read_dossier
 from qraft_registry.gates import CANDIDATE_AGE_MAX, PAPER_GATES, evaluate
 from qraft_registry.ports import Conflict, Draft, RegistryStore
+from qraft_registry.provenance import readiness_fault
 from qraft_store.artefacts.port import ArtefactStore
 
 # A registration meets another writer once in a blue moon; five meetings in a row are a fault, not chance.
@@ -107,7 +108,7 @@ class Registry:
             if not moving:
                 return []
             fault = (
-                _stage_fault(stage)
+                _stage_fault(stage, dossier)
                 or dossier.fault
                 or _missing_horizons(dossier, slots)
                 or _candidate_fault(dossier, state, moving, now)
@@ -220,9 +221,12 @@ def _missing_horizons(dossier: Dossier, slots: Sequence[Slot]) -> str | None:
     return f"horizon_not_served: the model does not serve {missing}" if missing else None
 
 
-def _stage_fault(stage: Stage) -> str | None:
+def _stage_fault(stage: Stage, dossier: Dossier) -> str | None:
     if stage is Stage.QUALIFIED:
-        return "no_qualified_gates: the evidence gates for qualified do not exist yet; they come with a later issue"
+        faults = ["no_qualified_gates: the evidence gates for qualified do not exist yet; they come with a later issue"]
+        # Said today, and all that is left once there are gates: data that nobody audited qualify nothing.
+        unready = readiness_fault(dossier.manifest) if dossier.manifest else None
+        return "; ".join([*faults, unready] if unready else faults)
     return None if stage is Stage.PAPER else "bad_stage: a model is registered as candidate, not promoted to it"
 
 

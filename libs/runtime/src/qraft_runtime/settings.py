@@ -15,9 +15,14 @@ class CommonSettings(BaseSettings):
     nats_url: str = "nats://127.0.0.1:4222"
     postgres_dsn: str = "postgresql://127.0.0.1:5432/qraft"
     home: Path = Path(".qraft")
+    lake_cold: Path | None = None  # where older parts of the lake are moved to by `qraft data tier`; None = nowhere
+    lake_hot_days: int = 90  # of each series, counted back from its newest row, are not moved
     artefacts_url: str | None = None  # None = the folder `artefacts` under home; or s3://bucket/prefix
     market: str = "crypto"
     interval: str = "5m"
+    state_market: str = (
+        "binance.perp"  # whose tables (funding, open interest, …) are the state of the market's symbols; "" = none
+    )
     features_set: str = "core"  # what svc_features publishes and svc_train trains on; see qraft_quant.features.SETS
     log_level: str = "INFO"
     http_host: str = "127.0.0.1"

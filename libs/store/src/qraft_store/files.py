@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
+import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -34,6 +36,37 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> int:
             temporary.unlink()
         raise Transient("lake_write_failed", f"could not write {path}: {error}; is the disk full?") from error
     return size
+
+
+def copy_whole(source: Path, target: Path) -> int:
+    """
+    Copy a file, whole or not at all, compared and on disk when this returns. Returns its size.
+
+    Raises:
+        Transient: if it cannot be written, or reads back as other bytes.
+    """
+    temporary = target.with_name(f".{target.name}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        if sha256_of(temporary) != sha256_of(source):
+            raise Transient("cold_tier_damaged", f"expected the bytes of {source} in {temporary}, read others")
+        temporary.replace(target)
+        sync_folder(target.parent)
+        sync_folder(target.parent.parent)
+        return source.stat().st_size
+    except OSError as error:
+        raise Transient(
+            "lake_write_failed", f"could not move {source} to {target}: {error}; is the disk full?"
+        ) from error
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync_folder(folder: Path) -> None:

@@ -73,11 +73,34 @@ OUTBOX_PENDING = Gauge(
 )
 BUS_CONNECTED = Gauge("qraft_bus_connected", "1 = connected to the bus. 0 for more than a minute: check nats-server.")
 BARS_INGESTED = Counter("qraft_bars_ingested_total", "Bar rows published.", ("market", "origin"))
+STATE_FAULTS = Counter(
+    "qraft_state_faults_total",
+    "Stretches of bars that went out without a table of the market's state because it could not be read, by table. "
+    "Any: `qraft data audit` names the damage; collect the table again.",
+    ("table",),
+)
 BAR_FAULTS = Counter(
     "qraft_bar_faults_total",
     "Rows reported and not used or not whole: gap, duplicate, revision, late, out_of_order, impossible. "
     "`qraft doctor` and the quality report name the bars.",
     ("market", "kind"),
+)
+FEED_ROWS = Counter(
+    "qraft_feed_rows_total",
+    "Rows of polled feeds by outcome (new, revised, quarantined). quarantined rising: the venue changed a unit or a "
+    "format; lake/refused and the table's quarantine hold the rows.",
+    ("market", "kind", "outcome"),
+)
+FEED_AGE = Gauge(
+    "qraft_feed_age_seconds",
+    "Age of the newest event of a polled feed, of the symbol furthest behind. Above the dictionary's stale_after_s the "
+    "line reads it as missing: see GET /api/feeds.",
+    ("market", "kind"),
+)
+FEED_ERRORS = Counter(
+    "qraft_feed_errors_total",
+    "Polls that failed, by reason. exchange_banned, exchange_away: the venue; schema_drift: it changed its format.",
+    ("market", "kind", "reason"),
 )
 STAGE_SECONDS = Histogram(
     "qraft_stage_seconds",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
+from qraft_contracts.origin import worst_origin
 from qraft_contracts.subjects import INTERVAL_SECONDS
 from qraft_quant.features import FeatureSet
 from qraft_quant.proof.everything import bars_wanted
@@ -14,6 +15,7 @@ from qraft_registry.proofs import ProofRecord, load_proof, save_proof, shortfall
 from qraft_registry.proving import ensure_proof, prove_features
 from qraft_store.artefacts.port import ArtefactStore
 from qraft_store.bars.port import BarStore
+from svc_features.usecases import StateTables, state_for
 
 # Twice the bars that a proof uses: room to look for a stretch without gaps.
 _HISTORY_FACTOR = 2
@@ -38,6 +40,7 @@ async def prove(
     interval: str,
     seed: int,
     anew: bool = False,
+    state: StateTables | None = None,
 ) -> Proven:
     """
     Return the proof of a feature set and of the code that runs here; make and store it if there is none.
@@ -46,9 +49,11 @@ async def prove(
 
     Args:
         anew: prove even if a proof stands already.
+        state: whose funding, open interest, … the features are proven on; what it lacks there is drawn.
 
     Raises:
         ValueError: if the store holds no bars of the market, or too few; the message says how many are needed.
+        Malformed: if a table of the state is damaged.
         Transient: if a store is away.
     """
     proven = registered_features(features, interval=interval)
@@ -59,10 +64,12 @@ async def prove(
     panel = bars.read(market=market, interval=interval, symbols=None, start=stored[1] - span, end=stored[1])
     if panel is None:
         raise ValueError(f"expected {market} {interval} bars up to {stored[1]}, received none: is the store complete?")
+    beside = state_for(features, panel, state)
+    panel = replace(panel, origin=worst_origin([panel.origin, *beside.origins]))
     if anew:
-        record, is_new = prove_features(panel, proven, seed=seed), True
+        record, is_new = prove_features(panel, proven, seed=seed, state=beside.values), True
         reference = await save_proof(artefacts, record)
     else:
-        reference, made = await ensure_proof(artefacts, panel, proven, seed=seed)
+        reference, made = await ensure_proof(artefacts, panel, proven, seed=seed, state=beside.values)
         record, is_new = made or await load_proof(artefacts, reference), made is not None
     return Proven(reference, record, is_new, shortfall(record, feature_names=proven.names))

@@ -9,7 +9,10 @@ from typing import Final
 from qraft_contracts.subjects import INTERVAL_SECONDS
 from qraft_contracts.times import parse_typed_instant
 from qraft_quant.features import SETS
+from svc_features.api.screen_arguments import add_screening
+from svc_features.api.text_arguments import add_text
 
+_SET: Final = f"the feature set: {', '.join(sorted(SETS))}, or a .toml or .json file of your own"
 COMMANDS: Final = {
     "list": "list the features of a set with family, window and formula",
     "operators": "list the operators that an expression may use, with the domains of their parameters",
@@ -25,7 +28,7 @@ def parser(*, features_set: str, market: str, interval: str) -> argparse.Argumen
     commands = whole.add_subparsers(dest="command")
     for name, text in COMMANDS.items():
         command = commands.add_parser(name, help=text)
-        command.add_argument("--set", choices=sorted(SETS), default=features_set, help="the feature set")
+        command.add_argument("--set", default=features_set, help=_SET)
         command.add_argument("--interval", choices=sorted(INTERVAL_SECONDS), default=interval, help="of the bars")
         if name in ("prove", "compute"):
             command.add_argument("--market", default=market, help="whose bars")
@@ -38,4 +41,6 @@ def parser(*, features_set: str, market: str, interval: str) -> argparse.Argumen
     )
     compute.add_argument("--until", required=True, type=parse_typed_instant, help="bars closing up to it")
     compute.add_argument("--out", required=True, type=Path, help="Parquet file to write")
+    add_text(commands)
+    add_screening(commands, features_set=features_set, market=market, interval=interval)
     return whole

@@ -14,12 +14,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from qraft_contracts.origin import Origin, worst_origin
 from qraft_contracts.outcomes import Malformed, Refused
 from qraft_contracts.subjects import INTERVAL_SECONDS
-from qraft_quant.features import BAR_INPUTS, OPERATORS, FeatureSet, FeatureSpec, compute_history
+from qraft_quant.features import OPERATORS, FeatureSet, FeatureSpec, compute_history
 from qraft_registry.proofs import ProofRecord
 from qraft_store.bars.port import BarPanel, BarStore
 from qraft_store.files import write_whole
+from svc_features.usecases import Inputs, StateTables, inputs_of, state_for
 
 EXIT_NOT_PROVEN: Final = 3
 _N_THREADS: Final = 2
@@ -64,11 +66,13 @@ def show_feature(features: FeatureSet, name: str) -> int:
 
 
 def list_operators() -> int:
-    """Print every operator with its formula and the JSON Schema of its parameters."""
+    """Print every operator with its formula, its signature and the JSON Schema of its parameters."""
     for name, operator in OPERATORS.items():
         parameters = json.dumps(operator.parameters) if operator.parameters else ""
         sys.stdout.write(f"{name}({', '.join((*operator.series, *operator.parameters))})  {operator.formula}\n")
-        sys.stdout.write(f"    {parameters}\n" if parameters else "")
+        sys.stdout.write(
+            f"    version {operator.version}, signature {operator.signature}  {parameters}".rstrip() + "\n"
+        )
     return 0
 
 
@@ -84,31 +88,38 @@ def report_proof(record: ProofRecord, *, key: str, is_new: bool, fault: str | No
 
 
 def compute(
-    bars: BarStore, features: FeatureSet, *, market: str, interval: str, start: datetime, end: datetime, out: Path
+    bars: BarStore, features: FeatureSet, state: StateTables | None, *,
+    market: str, interval: str, start: datetime, end: datetime, out: Path,
 ) -> int:  # fmt: skip
     """
     Write the features of stored bars as Parquet (closed_at, symbol, one column a feature) and print their SHA-256.
 
     The rows before `start` that the windows need are read too, so that the first row is final where they are stored.
 
+    Args:
+        state: whose funding, open interest, … the features read beside the bars; None = none.
+
     Raises:
         Refused: if the range holds no bar.
+        Malformed: if a table of the state is damaged.
     """
     warm_up = timedelta(seconds=features.warm_up_bars * INTERVAL_SECONDS[interval])
     panel = bars.read(market=market, interval=interval, symbols=None, start=start - warm_up, end=end)
     if panel is None:
         raise Refused("no_bars", f"expected {interval} bars of {market} up to {end.isoformat()}, found none")
-    matrix = _matrix(panel, features)
+    beside = state_for(features, panel, state)
+    origin = worst_origin([panel.origin, *beside.origins])
+    matrix = _matrix(panel, inputs_of(panel, beside), features)
     wanted = panel.closed_at > np.datetime64(start.replace(tzinfo=None), "us")
     matrix = np.ascontiguousarray(matrix[wanted])
     if matrix.shape[0] == 0:
         raise Refused("no_bars", f"expected {interval} bars of {market} after {start.isoformat()}, found none")
-    table = _table(panel, panel.closed_at[wanted], matrix, features)
+    table = _table(panel, panel.closed_at[wanted], matrix, features, origin)
     write_whole(out, lambda file: pq.write_table(table, file, compression="zstd"))
     sys.stdout.write(
         json.dumps(
             {"event": "features.computed", "file": str(out), "n_rows": matrix.shape[0] * matrix.shape[1],
-             "n_features": matrix.shape[2], "origin": panel.origin.value, "signature": features.signature(interval),
+             "n_features": matrix.shape[2], "origin": origin.value, "signature": features.signature(interval),
              "known_frac": round(float(np.isfinite(matrix).mean()), 6),
              "sha256": hashlib.sha256(matrix.tobytes()).hexdigest()}
         ) + "\n"
@@ -116,10 +127,10 @@ def compute(
     return 0
 
 
-def _matrix(panel: BarPanel, features: FeatureSet) -> npt.NDArray[np.float32]:
+def _matrix(panel: BarPanel, inputs: Inputs, features: FeatureSet) -> npt.NDArray[np.float32]:
     first_s = int(panel.closed_at[0].astype("datetime64[s]").astype(np.int64))
     return compute_history(
-        {name: getattr(panel, name) for name in BAR_INPUTS},
+        inputs,
         first_s // INTERVAL_SECONDS[panel.interval],
         features=features,
         interval=panel.interval,
@@ -128,13 +139,14 @@ def _matrix(panel: BarPanel, features: FeatureSet) -> npt.NDArray[np.float32]:
 
 
 def _table(
-    panel: BarPanel, closed_at: npt.NDArray[np.datetime64], matrix: npt.NDArray[np.float32], features: FeatureSet
+    panel: BarPanel, closed_at: npt.NDArray[np.datetime64], matrix: npt.NDArray[np.float32], features: FeatureSet,
+    origin: Origin,
 ) -> pa.Table:  # fmt: skip
     n_bars, n_symbols, _ = matrix.shape
     times = pa.array(np.repeat(closed_at, n_symbols)).cast(pa.timestamp("us", tz="UTC"))
     columns = {"closed_at": times, "symbol": pa.array(list(panel.symbols) * n_bars)}
     columns |= {name: pa.array(matrix[:, :, i].ravel()) for i, name in enumerate(features.names)}
-    about = {_ORIGIN_KEY: panel.origin.value, b"qraft.signature": features.signature(panel.interval)}
+    about = {_ORIGIN_KEY: origin.value, b"qraft.signature": features.signature(panel.interval)}
     return pa.table(columns).replace_schema_metadata(about)
 
 

@@ -20,6 +20,8 @@ from svc_ingest.domain.parts import Part, Torn
 # Messages held at once; 100,000 book messages are about 300 MB as Python objects.
 PART_MESSAGES: Final = 25_000
 MAX_TORN: Final = 1_000
+# How far a receiving clock may be behind the exchange's: the ones at hand are a second and a quarter.
+AHEAD_MAX_US: Final = 60_000_000
 _LIST = pa.list_(pa.float64())
 _COMMON: Final[list[tuple[str, pa.DataType]]] = [
     ("symbol", pa.string()),
@@ -67,9 +69,11 @@ class _Decoder:
         if event_ms is None:
             event_us = max(received_us, self._exchange_us)
         else:
-            event_us = event_ms * 1_000
-            self._exchange_us = max(self._exchange_us, event_us)
-        common = {"symbol": symbol or self._symbol, "event_at": event_us, "received_at": received_us}
+            event_us = int(event_ms) * 1_000
+            # A stamp far ahead is a fault of its own row and no time of the exchange for the rows after it.
+            if event_us - received_us <= AHEAD_MAX_US:
+                self._exchange_us = max(self._exchange_us, event_us)
+        common = {"symbol": str(symbol or self._symbol), "event_at": event_us, "received_at": received_us}
         self.rows[table].append(common | fields)
 
     def take(self, first_row: int) -> Iterator[Part]:
@@ -96,7 +100,7 @@ def parts(lines: Iterable[bytes], *, reader: str, stem: str) -> Iterator[Part]:
             split = message_of(line)
             if split is not None:
                 take(decoder, *split)
-        except (msgspec.DecodeError, KeyError, ValueError, TypeError, IndexError) as error:
+        except (msgspec.DecodeError, ArithmeticError, KeyError, ValueError, TypeError, IndexError) as error:
             reason = f"not_a_message: {type(error).__name__}: {error}"
             decoder.torn.append(Torn(number, reason, line.decode(errors="replace").rstrip()))
             n_torn += 1
@@ -179,18 +183,18 @@ def _take_kraken(decoder: _Decoder, received_us: int, message: _Row) -> None:
     feed, symbol = message["feed"], message["product_id"]
     if feed == "book_snapshot":
         levels = _levels(*([_coins(level) for level in message[side]] for side in ("bids", "asks")))
-        decoder.add("book_snapshot", received_us, message["timestamp"], symbol, **levels, update_id=message["seq"])
+        decoder.add("book_snapshot", received_us, message["timestamp"], symbol, **levels, update_id=int(message["seq"]))
     elif feed == "book":
         level = [_coins(message)]
         levels = _levels(level, []) if message["side"] == "buy" else _levels([], level)
-        ids = {"first_update_id": message["seq"], "final_update_id": message["seq"]}
+        ids = {"first_update_id": int(message["seq"]), "final_update_id": int(message["seq"])}
         decoder.add("book_update", received_us, message["timestamp"], symbol, **levels, **ids)
     elif feed in ("trade", "trade_snapshot"):
         for trade in message.get("trades", [message]):
             price, qty = _coins(trade)
             decoder.add(
                 "trades", received_us, trade["time"], symbol,
-                id=trade["uid"], price=price, qty=qty, is_taker_buy=trade["side"] == "buy",
+                id=str(trade["uid"]), price=price, qty=qty, is_taker_buy=trade["side"] == "buy",
             )  # fmt: skip
     elif feed == "ticker_lite":
         raise ValueError("ticker_lite has no quantities; the book has the same quotes")

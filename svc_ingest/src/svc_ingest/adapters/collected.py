@@ -25,6 +25,8 @@ from svc_ingest.domain.datasets import Dataset
 from svc_ingest.domain.shaping import Refused
 from svc_ingest.domain.tally import Tally
 
+# Rows that a living source gave and that were not taken; a venue in another unit adds some hundred a day.
+REFUSED_KEPT_MAX: Final = 100_000
 _TEXTS: Final = ("file", "kind", "market", "reason", "received")
 
 
@@ -68,15 +70,26 @@ class LakeRecord:
         Raises:
             Transient: saying until when.
         """
-        path = self._ban_file(venue)
-        try:
-            until = parse_instant(json.loads(path.read_text())["until"])
-        except FileNotFoundError:
-            return
-        except (json.JSONDecodeError, KeyError, ValueError) as error:
-            raise Malformed("damaged_record", f"expected an instant in {path}: {error}; remove the file") from error
-        if now < until:
+        until = self.banned_until(venue)
+        if until is not None and now < until:
+            path = self._ban_file(venue)
             raise Transient("exchange_banned", f"{venue} wants no request before {format_instant(until)}; see {path}")
+
+    def banned_until(self, venue: str) -> datetime | None:
+        """Return until when a venue wanted no request, or None where it never said so."""
+        return _read_instant(self._ban_file(venue), "until")
+
+    def polled_since(self, venue: str) -> datetime | None:
+        """Return when this lake was polled for the first time, None where it never was."""
+        return _read_instant(self._lake / "collected" / f"polled.{venue}.json", "since")
+
+    def polling_since(self, venue: str, now: datetime) -> datetime:
+        """Return when this lake was polled for the first time; `now`, which is kept, where it never was."""
+        path = self._lake / "collected" / f"polled.{venue}.json"
+        since = _read_instant(path, "since")
+        if since is None:
+            _replace(path, (json.dumps({"since": format_instant(now)}) + "\n").encode())
+        return since or now
 
     def set_ban(self, venue: str, until: datetime) -> None:
         """Remember until when a venue wants no request."""
@@ -91,11 +104,40 @@ class LakeRecord:
         if not refused:
             path.unlink(missing_ok=True)
             return
-        texts = [(file, row.kind, row.market, row.reason, row.received) for file, row in refused]
-        columns = dict(zip(_TEXTS, map(list, zip(*texts, strict=True)), strict=True))
-        sink = pa.BufferOutputStream()
-        pq.write_table(pa.table({"row": [row.row for _, row in refused], **columns}), sink, compression="zstd")
-        _replace(path, sink.getvalue().to_pybytes())
+        _replace(path, _encoded(_refused_table(refused)))
+
+    def add_refused(self, name: str, rows: Sequence[tuple[str, Refused]]) -> None:
+        """Keep refused rows beside those kept before, REFUSED_KEPT_MAX at most; what is kept already is kept once."""
+        path = self._lake / "refused" / f"{name}.parquet"
+        table = _refused_table(rows)
+        if path.exists():
+            before = pq.read_table(path)
+            known = set(map(tuple, zip(*(before[it].to_pylist() for it in _TEXTS), strict=True)))
+            is_new = [row not in known for row in zip(*(table[it].to_pylist() for it in _TEXTS), strict=True)]
+            table = pa.concat_tables([before, table.filter(pa.array(is_new))])
+        _replace(path, _encoded(table.slice(0, REFUSED_KEPT_MAX)))
+
+
+def _refused_table(refused: Sequence[tuple[str, Refused]]) -> pa.Table:
+    texts = [(file, row.kind, row.market, row.reason, row.received) for file, row in refused]
+    columns = dict(zip(_TEXTS, map(list, zip(*texts, strict=True)), strict=True))
+    return pa.table({"row": [row.row for _, row in refused], **columns})
+
+
+def _encoded(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def _read_instant(path: Path, name: str) -> datetime | None:
+    """Return the instant that a small file of the record holds; None without the file."""
+    try:
+        return parse_instant(json.loads(path.read_text())[name])
+    except FileNotFoundError:
+        return None
+    except (json.JSONDecodeError, KeyError, ValueError) as error:
+        raise Malformed("damaged_record", f"expected an instant in {path}: {error}; remove the file") from error
 
 
 def refused_counts(lake: Path) -> list[Quarantined]:

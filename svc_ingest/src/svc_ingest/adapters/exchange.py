@@ -16,7 +16,8 @@ from qraft_contracts.outcomes import Malformed, Transient
 from qraft_contracts.subjects import INTERVAL_SECONDS
 from qraft_runtime.clock import Clock
 from qraft_telemetry import logs
-from svc_ingest.adapters.waits import told_to_wait_s
+from svc_ingest.adapters.guard import guard_bars
+from svc_ingest.adapters.waits import UNREADABLE, told_to_wait_s
 from svc_ingest.domain.raw import RawChunk, RawRows, instant_of, micros_of
 
 T = TypeVar("T")
@@ -71,6 +72,7 @@ class ExchangeSource:
         self._client: Any = getattr(ccxt, settings.exchange_id)(
             {"enableRateLimit": True, "timeout": REQUEST_TIMEOUT_MS, "aiohttp_trust_env": True}
         )
+        guard_bars(self._client)
         # Currencies need a key; other market types are further requests that nobody asked for.
         self._client.has["fetchCurrencies"] = False
         self._client.options["fetchMarkets"] = {"types": ["spot"]}
@@ -165,7 +167,7 @@ class ExchangeSource:
 
     def _rows(self, page: Sequence[Sequence[float | None]], stop: datetime) -> RawRows:
         """Return the closed rows up to `stop`; an empty value becomes NaN and is judged with the others."""
-        table = np.array(page, dtype=np.float64).reshape(len(page), 6)
+        table = np.array([row[:6] for row in page], dtype=np.float64).reshape(len(page), 6)
         closed_at = table[:, 0].astype(np.int64) * 1000 + self._step // timedelta(microseconds=1)
         newest = int(closed_at.max(initial=0))
         quiet = micros_of(self._clock.now() - _QUIET)
@@ -202,6 +204,8 @@ class ExchangeSource:
                 return await call()
             except _REFUSALS as error:
                 raise Malformed("exchange_refused", f"could not read {what}: {error}") from error
+            except UNREADABLE as error:
+                raise Malformed("schema_drift", f"{what}: ccxt cannot read the answer: {error!r}") from error
             except (ccxt.DDoSProtection, ccxt.RateLimitExceeded) as error:
                 # Asking on would make a ban longer; a live source has nothing to do but to wait it out.
                 wait_s = told_to_wait_s(self._client.last_response_headers, error)

@@ -11,7 +11,8 @@ import ccxt.async_support as ccxt
 from qraft_contracts.outcomes import Malformed, Transient
 from qraft_runtime.clock import Clock
 from qraft_telemetry import logs
-from svc_ingest.adapters.waits import told_to_wait_s
+from svc_ingest.adapters.guard import guard_bars
+from svc_ingest.adapters.waits import UNREADABLE, told_to_wait_s
 from svc_ingest.domain.raw import micros_of
 from svc_ingest.domain.venue_feeds import Banned, Feed, TooOld
 
@@ -51,9 +52,11 @@ class VenueClient:
         self.name = exchange_id
         self._symbols, self._clock, self._pause = tuple(symbols), clock, pause
         self._unified: dict[tuple[str, str], str] = {}
+        self._quiet_until_s = 0.0  # of the monotonic clock: whoever was told to wait, all wait
         self._client: Any = getattr(ccxt, exchange_id)(
             {"enableRateLimit": True, "timeout": REQUEST_TIMEOUT_MS, "aiohttp_trust_env": True}
         )
+        guard_bars(self._client)
         self._client.has["fetchCurrencies"] = False
         self._client.options["fetchMarkets"] = {"types": ["spot", "linear"]}
         if url:
@@ -139,15 +142,21 @@ class VenueClient:
             Transient: if the last attempt failed too.
         """
         for attempt in range(1, RETRIES_MAX + 1):
+            await self._be_quiet()
             try:
                 return await call()
             except (ccxt.DDoSProtection, ccxt.RateLimitExceeded) as error:
                 wait_s = self._told_to_wait(error)
+                self._quiet_until_s = self._clock.monotonic() + wait_s
                 problem: ccxt.BaseError = error
+                logs.get().warning("exchange.told_to_wait", what=what, wait_s=wait_s, error=str(error)[:200])
+                continue
             except _REFUSALS as error:
                 if "startTime" in str(error) or "start time" in str(error):
                     raise TooOld("older_than_retention", f"{what}: {error}") from error
                 raise Malformed("exchange_refused", f"could not read {what}: {error}") from error
+            except UNREADABLE as error:
+                raise Malformed("schema_drift", f"{what}: ccxt cannot read the answer: {error!r}") from error
             except ccxt.BaseError as error:
                 wait_s, problem = RETRY_FIRST_S * 2 ** (attempt - 1), error
             if attempt < RETRIES_MAX:
@@ -156,6 +165,14 @@ class VenueClient:
                 )
                 await self._pause(wait_s)
         raise Transient("exchange_away", f"could not read {what}: {problem}") from problem
+
+    async def _be_quiet(self) -> None:
+        """Wait until the venue wants requests again."""
+        quiet_until_s = self._quiet_until_s
+        if (left_s := quiet_until_s - self._clock.monotonic()) > 0:
+            await self._pause(left_s)
+        if self._quiet_until_s == quiet_until_s:
+            self._quiet_until_s = 0.0
 
     def _told_to_wait(self, error: Exception) -> float:
         """Return how long to wait; raise Banned where that is too long to sit through."""
@@ -184,6 +201,8 @@ def _as_mapping(row: Any) -> Mapping[str, Any]:
     """Return a row by names; bars come as lists."""
     if isinstance(row, Mapping):
         return row
+    if not isinstance(row, list | tuple):
+        raise Malformed("schema_drift", f"expected a row of names or values, received {str(row)[:200]}")
     return dict(zip(("timestamp", "open", "high", "low", "close", "volume"), row, strict=False))
 
 

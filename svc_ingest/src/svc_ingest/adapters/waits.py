@@ -12,6 +12,10 @@ BAN_UNTOLD_S: Final = 600.0
 WAIT_MAX_S: Final = 3 * 86_400.0
 
 
+# What ccxt's own reading raises where an answer has another form than it was written for.
+UNREADABLE: Final = (AttributeError, IndexError, KeyError, TypeError, ValueError)
+
+
 def told_to_wait_s(headers: Mapping[str, str] | None, error: Exception) -> float:
     """
     Return the seconds to wait after 429 or 418, as Retry-After says; asking during a ban makes it longer.

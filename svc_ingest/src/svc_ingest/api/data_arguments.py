@@ -22,9 +22,9 @@ def add_audit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--days", type=int, default=PRODUCTION_DAYS, help="length of the production window")
 
 
-def add_nothing(parser: argparse.ArgumentParser) -> None:
-    """Declare no argument."""
-    _ = parser
+def add_mend(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `mend`."""
+    parser.add_argument("--skip", type=int, default=0, help="leave out so many commands, which were run before")
 
 
 def add_show(parser: argparse.ArgumentParser) -> None:

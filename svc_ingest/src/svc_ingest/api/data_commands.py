@@ -19,6 +19,7 @@ from qraft_contracts.subjects import INTERVAL_SECONDS
 from qraft_contracts.times import parse_instant
 from qraft_data.audit.expectation import Thresholds, window_of
 from qraft_data.audit.findings import Audit, Quarantined, Verdict
+from qraft_data.audit.mending import merged_commands
 from qraft_data.audit.page import audit_page
 from qraft_data.audit.run import Auditor
 from qraft_data.library import DataLibrary
@@ -30,8 +31,8 @@ from qraft_store.files import write_whole
 from qraft_store.tables.port import TableStore
 from svc_ingest.api.events import print_event
 
-# Commands that one mend may run: kinds × sources, not gaps; more would be a loop.
-_COMMANDS_MAX: Final = 16
+# Commands that one mend runs before it audits again; those of one kind and market are one.
+MEND_COMMANDS_MAX: Final = 16
 _MEND_TIMEOUT_S: Final = 6 * 3_600
 _ROWS_SHOWN: Final = 20
 EXIT_NOT_READY: Final = 3
@@ -40,8 +41,8 @@ EXIT_NOT_READY: Final = 3
 @dataclass(frozen=True, slots=True)
 class StoredData:
     """
-    What the commands read, and where they write. reports: folder of the audit. refused: counts the rows of files that
-    never reached a store.
+    What the commands read, and where they write. reports: folder of the audit. refused: counts the rows that never
+    reached a store. line_market, state_market: of svc_ingest, see qraft_data.audit.run.Auditor.
     """
 
     bars: BarStore
@@ -49,6 +50,8 @@ class StoredData:
     artefacts: ArtefactStore
     reports: Path
     refused: Callable[[], Sequence[Quarantined]]
+    line_market: str = ""
+    state_market: str = ""
 
     @property
     def library(self) -> DataLibrary:
@@ -71,9 +74,12 @@ def audit(stored: StoredData, *, mode: str, market: str, interval: str, end: dat
     return 0 if found.ready else EXIT_NOT_READY
 
 
-def mend(stored: StoredData) -> int:
+def mend(stored: StoredData, *, skip: int = 0) -> int:
     """
-    Run every command that the last audit named, audit the same window again and say what is still missing.
+    Run the commands that the last audit named, audit the same window again and say what is still missing.
+
+    Gaps that one command can bring are asked for at once; MEND_COMMANDS_MAX commands are run, and how many are left is
+    told. skip: leave so many out, which were run before.
 
     Raises:
         Refused: if there is no audit yet.
@@ -82,9 +88,11 @@ def mend(stored: StoredData) -> int:
     if not path.is_file():
         raise Refused("no_audit", f"expected {path.name} from `qraft data audit`; run it first")
     before = msgspec.json.decode(path.read_bytes(), type=Audit)
-    commands = sorted({it.mend for it in before.required if it.mend})
-    for i, command in enumerate(commands[:_COMMANDS_MAX]):
-        print_event("mend.progress", command=command, done_frac=round(i / len(commands), 4))
+    commands = merged_commands([it.mend for it in before.required if it.mend])
+    chosen = commands[skip : skip + MEND_COMMANDS_MAX]
+    n_left = max(0, len(commands) - skip - len(chosen))
+    for i, command in enumerate(chosen):
+        print_event("mend.progress", command=command, done_frac=round(i / len(chosen), 4))
         words = shlex.split(command)[2:]  # without `qraft data`
         # Its own process: it locks the lake as any other writer does, and one that fails leaves the others their turn.
         done = subprocess.run(  # noqa: S603 our own module with words that the audit made
@@ -99,8 +107,11 @@ def mend(stored: StoredData) -> int:
     after = _audit(stored, mode=before.mode, market=before.market, interval=interval,
                    end=parse_instant(before.end), days=days)  # fmt: skip
     mended = sum(it.n_missing for it in before.required) - sum(it.n_missing for it in after.required)
-    print_event("mend.finished", n_rows_mended=mended, n_rows_missing=sum(it.n_missing for it in after.required))
+    n_missing = sum(it.n_missing for it in after.required)
+    print_event("mend.finished", n_rows_mended=mended, n_rows_missing=n_missing, n_commands_left=n_left)
     sys.stderr.write(_summary(after))
+    if n_left:
+        sys.stderr.write(f"{n_left} commands left: audit again, or `qraft data mend --skip {skip + len(chosen)}`\n")
     return 0 if after.ready else EXIT_NOT_READY
 
 
@@ -163,7 +174,9 @@ def _audit(
         window = window_of(mode, end=end or whole[1], days=days)
     except ValueError as error:
         raise Malformed("bad_window", str(error)) from error
-    auditor = Auditor(stored.bars, stored.tables, Thresholds(), _print_progress)
+    auditor = Auditor(
+        stored.bars, stored.tables, Thresholds(), _print_progress, stored.line_market, stored.state_market
+    )
     found = auditor.audit(mode=mode, market=market, interval=interval, window=window)
     found = msgspec.structs.replace(found, quarantined=(*found.quarantined, *stored.refused()))
     write_whole(stored.reports / "audit.json", lambda file: file.write(msgspec.json.encode(found)))

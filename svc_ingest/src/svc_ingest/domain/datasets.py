@@ -13,6 +13,7 @@ import msgspec
 
 from qraft_contracts.kinds import KINDS
 from qraft_contracts.outcomes import Malformed
+from svc_ingest.domain.categories import RULES
 
 ReaderName = Literal[
     "parquet", "csv", "jsonl", "feather", "binance_messages", "binance_capture", "kraken_capture", "factors",
@@ -27,6 +28,7 @@ class Cell(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     """
     How one field is made: a column × times + plus, perhaps divided by another column, or a constant `value`.
 
+    rules: sorts the column's text into a category by a version of domain.categories, such as `news/1`.
     map: replaces texts; one that is not named is unreadable. empty: texts that mean "none". low, high: bounds of the
     source, tighter than the kind's, that catch another unit; inclusive.
     """
@@ -37,6 +39,7 @@ class Cell(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     plus: float = 0.0
     over: str | None = None
     map: dict[str, float | bool | str] = {}
+    rules: str | None = None
     empty: tuple[str, ...] = ()
     low: float | None = None
     high: float | None = None
@@ -175,6 +178,9 @@ def _check_rule(dataset: str, rule: TableRule) -> None:
     required = {field.name for field in kind.fields if field.is_required}
     if missing := sorted(required - set(rule.fields)):
         raise Malformed("bad_catalogue", f"{dataset}: {rule.kind} needs {missing}")
+    unknown_rules = sorted({it.rules for it in rule.cells.values() if it.rules is not None} - RULES.keys())
+    if unknown_rules:
+        raise Malformed("bad_catalogue", f"{dataset}: expected rules out of {sorted(RULES)}, received {unknown_rules}")
     if kind.has_row_id != bool(rule.row_id):
         raise Malformed("bad_catalogue", f"{dataset}: {rule.kind} {'needs a' if kind.has_row_id else 'has no'} row_id")
     if (rule.kind == "bars") != (rule.interval is not None):

@@ -23,7 +23,9 @@ class FaultKind(StrEnum):
     revision: the same bar with other values (kept as r1, r2). late: a bar that was published without this symbol
     (kept as a revision). out_of_order: a row behind an earlier one (put in its place). impossible: NaN, a price <= 0,
     high below low, open or close outside them, volume < 0 (dropped). off_grid: not on the interval's grid (dropped).
-    too_old: a row for a bar so far back that we cannot tell whether it is new (dropped).
+    too_old: a row for a bar so far back that we cannot tell whether it is new (dropped). ahead: a bar that ends after
+    now (dropped). unit: a close fifty times larger or smaller than the bars before it (dropped). What is dropped,
+    duplicates apart, is kept as received in lake/refused and counted by the audit.
     """
 
     GAP = "gap"
@@ -34,6 +36,8 @@ class FaultKind(StrEnum):
     IMPOSSIBLE = "impossible"
     OFF_GRID = "off_grid"
     TOO_OLD = "too_old"
+    AHEAD = "ahead"
+    UNIT = "unit"
 
 
 @dataclass(frozen=True, slots=True)

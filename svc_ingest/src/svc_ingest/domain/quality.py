@@ -16,6 +16,7 @@ from qraft_contracts.subjects import INTERVAL_SECONDS
 from qraft_frames.bars import BarBatch
 from svc_ingest.domain.faults import FaultKind, QualityReport
 from svc_ingest.domain.raw import FloatArray, Int64Array, RawChunk, RawRows, instant_of, micros_of
+from svc_ingest.domain.row_judge import RowJudge
 
 # How many published bars a symbol's late or changed row is compared with. A venue corrects the last few bars.
 RECENT_BARS: Final = 64
@@ -39,8 +40,12 @@ class QualityCheck:
     was given out already is a revision. Two checks over the same chunks give the same batches.
     """
 
-    def __init__(self, *, market: str, interval: str, origin: Origin, report: QualityReport) -> None:
+    def __init__(
+        self, *, market: str, interval: str, origin: Origin, report: QualityReport, judge: RowJudge | None = None
+    ) -> None:
+        """judge: refuses rows that are possible in themselves, and keeps what is refused; None = neither."""
         self.report = report
+        self._judge = judge
         self._market, self._interval, self._origin = market, interval, origin
         self._step = INTERVAL_SECONDS[interval] * 1_000_000
         self._since: int | None = None  # closed_at of the oldest bar that we know to be given out
@@ -93,6 +98,16 @@ class QualityCheck:
         for kind, found in ((FaultKind.IMPOSSIBLE, impossible), (FaultKind.OFF_GRID, off_grid)):
             if found.any():
                 self.report.add(symbol, kind, int(found.sum()), at_us=int(rows.closed_at[found][0]))
+        refused = [(FaultKind.IMPOSSIBLE, impossible), (FaultKind.OFF_GRID, off_grid)]
+        if self._judge is not None:
+            recent = self._recent.get(symbol, {})
+            further = self._judge.refuse(rows, recent={time: known[1][3] for time, known in recent.items()})
+            for kind, found in further:
+                own = found & ~(impossible | off_grid)
+                self.report.add(symbol, kind, int(own.sum()), at_us=int(rows.closed_at[own][0]) if own.any() else None)
+                refused.append((kind, own))
+                off_grid = off_grid | own
+            self._judge.keep(symbol, rows, refused)
         usable = ~(impossible | off_grid)
         closed_at, values = rows.closed_at[usable], rows.values[usable]
         if n_behind := count_out_of_order(closed_at):

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 
 from qraft_contracts.kinds import KINDS, Field
 from qraft_contracts.outcomes import Malformed
+from svc_ingest.domain.categories import category_of
 from svc_ingest.domain.clock_times import US, Column, event_times, known_times
 from svc_ingest.domain.datasets import TEMPLATE, Cell, TableRule
 from svc_ingest.domain.raw import Int64Array
@@ -101,7 +102,7 @@ def shape(
         "row_id": _row_id(table, rule, stem),
         "revision": pa.array(np.zeros(table.num_rows, dtype=np.int32)),
         "origin": _constant(origin, table.num_rows),
-        "source": _constant(source, table.num_rows),
+        "source": _constant(source + _derived_fields(rule.cells), table.num_rows),
     }
     cells = rule.cells
     for field in KINDS[rule.kind].fields:
@@ -113,6 +114,11 @@ def shape(
         str(market): rows.filter(pa.array(is_good & (markets == market))) for market in np.unique(markets[is_good])
     }
     return Shaped(by_market, _refused(table, rule, markets, numbers, reasons), n_empty)
+
+
+def _derived_fields(cells: Mapping[str, Cell]) -> str:
+    """Return what a row's source says of the fields that rules made, such as `;category=news/1`."""
+    return "".join(f";{name}={cell.rules}" for name, cell in sorted(cells.items()) if cell.rules is not None)
 
 
 def matches(table: pa.Table, where: Mapping[str, Sequence[str]]) -> npt.NDArray[np.bool_]:
@@ -202,6 +208,9 @@ def _field(table: pa.Table, field: Field, cell: Cell | None, reasons: Reasons) -
 
 def _convert(table: pa.Table, field: Field, cell: Cell, column: Any) -> Any:
     wanted = ARROW_TYPES[field.type]
+    if cell.rules is not None:
+        texts = column.cast(pa.string()).to_pylist()
+        return pa.chunked_array([pa.array([category_of(text, rules=cell.rules) for text in texts], wanted)])
     if cell.map:
         texts = column.cast(pa.string()).to_pylist()
         return pa.chunked_array([pa.array([cell.map.get(text) for text in texts], wanted)])

@@ -80,17 +80,34 @@ class Named:
 
 @dataclass(slots=True)
 class Tally:
-    """Counts by (data set, kind, market); `market.interval` for bars."""
+    """
+    Counts by (data set, kind, market); `market.interval` for bars.
+
+    n_taken: rows that a data set gave, each once for every table that it is part of. What became of them is in the
+    counts, but for n_outside: rows outside what was asked for, or of an interval without a slot.
+    """
 
     counts: dict[tuple[str, str, str], Count] = field(default_factory=dict)
     gaps: list[Named] = field(default_factory=list)
     failures: list[Named] = field(default_factory=list)
+    n_taken: Counter[str] = field(default_factory=Counter)
+    n_outside: Counter[str] = field(default_factory=Counter)
     before: list[str] = field(default_factory=list)  # data sets that were collected before
     refused: list[tuple[str, Refused]] = field(default_factory=list)  # rows of a venue; those of files are kept by file
 
     def of(self, dataset: str, kind: str, market: str) -> Count:
         """Return the count of a data set's table."""
         return self.counts.setdefault((dataset, kind, market), Count())
+
+    def lost(self) -> dict[str, int]:
+        """Return by data set the rows of which nothing is said; there must be none but in data sets that failed."""
+        found: dict[str, int] = {}
+        for name, n_taken in self.n_taken.items():
+            counts = [count for (dataset, _, _), count in self.counts.items() if dataset == name]
+            n_told = sum(it.n_new + it.n_repeated + it.n_quarantined + it.n_empty for it in counts)
+            if n_lost := n_taken - n_told - self.n_outside[name]:
+                found[name] = n_lost
+        return found
 
     def tables(self) -> dict[tuple[str, str], Count]:
         """Return the counts by kind and market."""
@@ -116,6 +133,9 @@ class Tally:
             "tables": [{"kind": k, "market": m} | count.as_dict() for (k, m), count in self.tables().items()],
             "datasets": datasets,
             "collected_before": sorted(self.before),
+            "taken": dict(sorted(self.n_taken.items())),
+            "outside": dict(sorted(self.n_outside.items())),
+            "lost": dict(sorted(self.lost().items())),
             "gaps": [{"where": it.where, "code": it.code, "why": it.why} for it in self.gaps],
             "failures": [{"where": it.where, "code": it.code, "why": it.why} for it in self.failures],
         }

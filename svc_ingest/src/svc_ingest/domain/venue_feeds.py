@@ -14,6 +14,9 @@ CONTRACTS: Final[tuple[ContractType, ...]] = ("spot", "perp")
 MS_MINUTE: Final = 60_000
 MS_HOUR: Final = 3_600_000
 MS_DAY: Final = 86_400_000
+# A venue's clock may run a little before ours; a row of later than the step that is forming comes from a wrong one.
+AHEAD: Final = "ahead_of_clock"
+AHEAD_MAX_MS: Final = MS_MINUTE
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +92,17 @@ class TooOld(Malformed):
     """The venue does not keep what was asked for."""
 
 
-def rows_of(feed: Feed, page: Sequence[Mapping[str, Any]], *, now_ms: int) -> list[VenueRow]:
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """One row of a venue that was not taken: why, and what it said."""
+
+    reason: str
+    received: Mapping[str, Any]
+
+
+def rows_of(feed: Feed, page: Sequence[Mapping[str, Any]], *, now_ms: int) -> tuple[list[VenueRow], list[BadRow]]:
     """
-    Return a page's rows, by time.
+    Return a page's rows, by time, and those that cannot be read.
 
     A statistic stamped with a time is taken as the end of nothing and known one step later: venues do not say whether
     their stamp begins or ends its interval. Volume of an interval is an event at its end, by the same rule.
@@ -105,8 +116,21 @@ def rows_of(feed: Feed, page: Sequence[Mapping[str, Any]], *, now_ms: int) -> li
             raise Malformed(
                 "schema_drift", f"expected {list(needed)} in the rows of {feed.name}, no row has {name!r}: {page[0]}"
             )
-    found = [row for row in (_row(feed, row, now_ms) for row in page) if row is not None]
-    return sorted(found, key=lambda row: row.event_ms)
+    found, bad = list[VenueRow](), list[BadRow]()
+    for row in page:
+        if feed.kind != "book_snapshot" and row.get("timestamp") is None:
+            bad.append(BadRow("no_time", row))
+            continue
+        try:
+            taken = _row(feed, row, now_ms)
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            bad.append(BadRow(f"unreadable: {type(error).__name__} {str(error)[:80]}", row))
+            continue
+        if feed.kind != "funding" and taken.event_ms > now_ms + (feed.step_ms or 0) + AHEAD_MAX_MS:
+            bad.append(BadRow(AHEAD, row))
+        else:
+            found.append(taken)
+    return sorted(found, key=lambda row: row.event_ms), bad
 
 
 _NEEDED: Final[dict[str, tuple[str, ...]]] = {
@@ -121,15 +145,13 @@ _NEEDED: Final[dict[str, tuple[str, ...]]] = {
 }
 
 
-def _row(feed: Feed, row: Mapping[str, Any], now_ms: int) -> VenueRow | None:
-    """Return one row; None when it has no time, which no store could hold."""
+def _row(feed: Feed, row: Mapping[str, Any], now_ms: int) -> VenueRow:
+    """Return one row; raises what a value raises that is none."""
     if feed.kind == "book_snapshot":
         levels = {f"{side}_{name}": [float(level[i]) for level in row[f"{side}s"]]
                   for side in ("bid", "ask") for i, name in enumerate(("px", "qty"))}  # fmt: skip
         event = int(row.get("timestamp") or now_ms)
         return VenueRow(event, max(event, now_ms), {**levels, "update_id": int(row["nonce"])}, str(row["nonce"]))
-    if row.get("timestamp") is None:
-        return None
     stamp, step = int(row["timestamp"]), feed.step_ms or 0
     match feed.kind:
         case "funding":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -23,7 +24,7 @@ from qraft_store.tables.port import TableStore
 from svc_ingest.domain.datasets import Catalogue, Dataset, TableRule
 from svc_ingest.domain.parts import Part
 from svc_ingest.domain.raw import micros_of
-from svc_ingest.domain.shaping import Refused, Shaped, check_columns, shape, without_a_rule
+from svc_ingest.domain.shaping import Refused, Shaped, check_columns, matches, shape, without_a_rule
 from svc_ingest.domain.tally import Count, Named, Tally
 from svc_ingest.ports import CollectRecord, DatasetReader
 from svc_ingest.usecases.collect_bars import BarWriter
@@ -39,22 +40,40 @@ MAX_REFUSED: Final = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which part of the catalogue. Empty = all. start < event_at <= end. again: also what was collected before."""
+    """
+    Which part of the catalogue. Empty = all. start < event_at <= end. again: also what was collected before.
+
+    tables: only these (kind, market). exchange, symbols, intervals: of an exchange's history; None or empty = as the
+    settings say.
+    """
 
     kinds: tuple[str, ...] = ()
     datasets: tuple[str, ...] = ()
     start: datetime | None = None
     end: datetime | None = None
     again: bool = False
+    tables: frozenset[tuple[str, str]] = frozenset()
+    exchange: str | None = None
+    symbols: tuple[str, ...] = ()
+    intervals: tuple[str, ...] = ()
 
     @property
     def is_whole(self) -> bool:
         """Return whether every row of a data set is taken."""
-        return not self.kinds and self.start is None and self.end is None
+        return not self.kinds and not self.tables and self.start is None and self.end is None
+
+    @property
+    def is_by_table(self) -> bool:
+        """Return whether every row of some tables is taken, and of no other."""
+        return bool(self.tables) and not self.kinds and self.start is None and self.end is None
 
     def takes(self, kind: str) -> bool:
         """Return whether a kind is wanted."""
-        return not self.kinds or kind in self.kinds
+        return (not self.kinds or kind in self.kinds) and (not self.tables or any(kind == it for it, _ in self.tables))
+
+    def takes_market(self, kind: str, market: str) -> bool:
+        """Return whether rows of a kind and market are wanted; a market may be a template, which is any."""
+        return self.takes(kind) and (not self.tables or "{" in market or (kind, market) in self.tables)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +108,7 @@ class Collector:
             except Malformed as error:
                 tally.failures.append(Named(dataset.name, error.reason, error.detail))
             self.on_dataset(dataset.name, tally, (i + 1) / len(wanted))
-        if not selection.datasets and not selection.kinds:
+        if not selection.datasets and not selection.kinds and not selection.tables:
             tally.gaps += [*self._unclaimed(), *self._without_source()]
 
     def _wanted(self, selection: Selection) -> list[Dataset]:
@@ -100,7 +119,7 @@ class Collector:
             dataset
             for dataset in self.catalogue.dataset
             if (not selection.datasets or dataset.name in selection.datasets)
-            and any(selection.takes(rule.kind) for rule in dataset.tables)
+            and any(selection.takes_market(rule.kind, rule.market) for rule in dataset.tables)
         ]
 
     def _unclaimed(self) -> list[Named]:
@@ -128,9 +147,11 @@ class Collector:
             tally.gaps.append(Named(dataset.name, "no_file", f"no {dataset.files} under {self.data}"))
             return
         version = self.record.version_of(dataset, files)
-        if selection.is_whole and not selection.again and (kept := self.record.done(dataset.name, version)):
-            _count_again(tally, dataset.name, kept)
-            return
+        record = _record_name(dataset.name, selection)
+        for name in {dataset.name, record} if record and not selection.again else ():
+            if kept := self.record.done(name, version):
+                _count_again(tally, dataset.name, kept)
+                return
         run = _DatasetRun(self, dataset, selection, tally)
         try:
             for path in files:
@@ -138,13 +159,13 @@ class Collector:
             run.finish()
         finally:
             self.record.keep_refused(dataset.name, run.refused)
-        if selection.is_whole and not run.has_no_slot:
+        if record and not run.has_no_slot:
             counts = [
                 {"kind": kind, "market": market} | count.as_dict()
                 for (name, kind, market), count in tally.counts.items()
                 if name == dataset.name
             ]
-            self.record.set_done(dataset.name, version, {"tables": counts})
+            self.record.set_done(record, version, {"tables": counts})
 
 
 @dataclass(slots=True)
@@ -169,7 +190,7 @@ class _DatasetRun:
                 self._torn(path.name, part)
                 self._without_a_rule(path.name, part)
                 for rule in self.dataset.tables:
-                    if rule.part == part.name and self.selection.takes(rule.kind):
+                    if rule.part == part.name and self.selection.takes_market(rule.kind, rule.market):
                         self._rule(path.name, stem, part, rule)
         except Malformed as error:
             raise Malformed(error.reason, f"{path.name}: {error.detail}") from error
@@ -188,12 +209,14 @@ class _DatasetRun:
         rules = [rule for rule in self.dataset.tables if rule.part == part.name]
         elsewhere = self.dataset.elsewhere if rules else {}
         refused = without_a_rule(part.table, rules, elsewhere, first_row=part.first_row)
+        self.tally.n_taken[self.dataset.name] += len(refused)
         for row in refused:
             self.tally.of(self.dataset.name, row.kind, row.market).refuse(row.reason)
         self._keep(file, refused)
 
     def _torn(self, file: str, part: Part) -> None:
         kind, market = self.dataset.tables[0].kind, "unread"
+        self.tally.n_taken[self.dataset.name] += len(part.torn)
         for torn in part.torn:
             self.tally.of(self.dataset.name, kind, market).refuse(torn.reason)
             self._keep(file, [Refused(kind, market, torn.row, torn.reason, torn.received)])
@@ -208,13 +231,17 @@ class _DatasetRun:
             part.table, rule, source=f"file:{self.dataset.name}", stem=stem, first_row=part.first_row,
             now_us=micros_of(self.collector.clock.now()), origin="replay",
         )  # fmt: skip
+        self.tally.n_taken[self.dataset.name] += int(matches(part.table, rule.where).sum())
         for row in shaped.refused:
             self.tally.of(self.dataset.name, rule.kind, _market(rule, row.market)).refuse(row.reason)
         self._keep(file, shaped.refused)
         check_not_swapped(rule.kind, shaped, part.table.num_rows)
         self._count_empty(rule, shaped)
         for market, rows in shaped.rows.items():
-            self._market_rows(file, rule, market, within(rows, self.selection))
+            is_wanted = self.selection.takes_market(rule.kind, market)
+            inside = within(rows, self.selection) if is_wanted else rows.slice(0, 0)
+            self.tally.n_outside[self.dataset.name] += rows.num_rows - inside.num_rows
+            self._market_rows(file, rule, market, inside)
 
     def _count_empty(self, rule: TableRule, shaped: Shaped) -> None:
         if shaped.n_empty:
@@ -230,6 +257,7 @@ class _DatasetRun:
             return
         if rule.interval not in INTERVAL_SECONDS:
             self.has_no_slot = True
+            self.tally.n_outside[self.dataset.name] += rows.num_rows
             self.tally.gaps.append(Named(self.dataset.name, f"no_interval: {rule.interval}", "the lake has no slot"))
             return
         self.bars.setdefault((market, rule.interval), []).append((file, rows))
@@ -249,6 +277,16 @@ class _DatasetRun:
             for row in writer.write(rows, last_may_form=(market, interval) in self.forming):
                 i = int(np.searchsorted(ends, row.row, side="right"))
                 self._keep(tables[i][0], [replace(row, row=row.row - int(ends[i]) + tables[i][1].num_rows)])
+
+
+def _record_name(dataset: str, selection: Selection) -> str:
+    """Return under which name a data set is remembered as collected, "" = a part that is not remembered."""
+    if selection.is_whole:
+        return dataset
+    if not selection.is_by_table:
+        return ""
+    tables = ";".join(f"{kind}/{market}" for kind, market in sorted(selection.tables))
+    return f"{dataset}.{hashlib.sha256(tables.encode()).hexdigest()[:12]}"
 
 
 def within(rows: pa.Table, selection: Selection) -> pa.Table:

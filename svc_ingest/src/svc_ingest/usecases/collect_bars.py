@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from qraft_contracts.kinds import KINDS
 from qraft_contracts.origin import Origin
 from qraft_contracts.outcomes import Malformed
 from qraft_contracts.subjects import INTERVAL_SECONDS
@@ -20,7 +21,7 @@ from qraft_store.bars.port import BarPanel, BarRevisions, BarStore
 from svc_ingest.domain.drift import BLOCK_ROWS, find_unit_drift
 from svc_ingest.domain.faults import FaultKind, QualityReport
 from svc_ingest.domain.quality import QualityCheck, is_impossible
-from svc_ingest.domain.raw import VALUES, FloatArray, Int64Array, RawChunk, RawRows, instant_of
+from svc_ingest.domain.raw import VALUES, FloatArray, Int64Array, RawChunk, RawRows, instant_of, micros_of
 from svc_ingest.domain.shaping import FILE_FAULT_FRAC, FILE_FAULT_ROWS, Refused, as_received
 from svc_ingest.domain.tally import Count
 
@@ -31,6 +32,9 @@ _MAX_REVISIONS: Final = 16
 # From so many rows on, a symbol without two bars in a row has longer bars rather than gaps.
 _ENOUGH_ROWS: Final = 20
 _EVER: Final = datetime(2200, 1, 1, tzinfo=UTC)
+# As the tables: milliseconds read as microseconds land in January 1970, nanoseconds beyond every calendar.
+_FIRST_US: Final = micros_of(datetime(KINDS["bars"].first_year, 1, 1, tzinfo=UTC))
+_LAST_US: Final = micros_of(_EVER)
 _REVISIONS: Final[tuple[BarRevisions, ...]] = ("first", "latest")
 Reasons = npt.NDArray[np.object_]
 
@@ -90,6 +94,8 @@ class BarWriter:
             )  # fmt: skip
         for i in np.flatnonzero(impossible):
             reasons[i] = _why_impossible(values[i])
+        impossible_time = (closed_at < _FIRST_US) | (closed_at >= _LAST_US)
+        reasons[impossible_time & (reasons == "")] = "impossible_time: event_at"
         reasons[(closed_at % self._step != 0) & (reasons == "")] = "off_grid"
         for symbol in np.unique(symbols):
             own = np.flatnonzero((symbols == symbol) & (reasons == ""))

@@ -14,7 +14,7 @@ from qraft_contracts.kinds import KINDS
 from qraft_contracts.outcomes import Malformed
 from qraft_store.tables.port import Revisions, TableStore
 from svc_ingest.domain.datasets import TableRule
-from svc_ingest.domain.drift import BLOCK_ROWS, DRIFT_FIELDS, find_unit_drift
+from svc_ingest.domain.drift import BLOCK_ROWS, DRIFT_FIELDS, IMPLIED, IMPLIED_RATIO_MAX, find_unit_drift, limit_of
 from svc_ingest.domain.overlap import agreeing
 from svc_ingest.domain.raw import FloatArray, Int64Array, instant_of
 from svc_ingest.domain.shaping import FILE_FAULT_FRAC, FILE_FAULT_ROWS, Refused, Shaped, as_received
@@ -51,11 +51,12 @@ def _check_share(what: str, n: int, n_rows: int, ask: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class TableWriter:
-    """Writes rows of one kind and market."""
+    """Writes rows of one kind and market. has_revisions: they carry their revisions, none is given here."""
 
     tables: TableStore
     rule: TableRule
     market: str
+    has_revisions: bool = False
 
     def write(self, rows: pa.Table, count: Count) -> list[Refused]:
         """
@@ -72,7 +73,7 @@ class TableWriter:
         rows, refused = self._of_one_unit(rows)
         for row in refused:
             count.refuse(row.reason)
-        rows = self._over_derived(rows)
+        rows = rows if self.has_revisions else self._over_derived(rows)
         for start in range(0, rows.num_rows, MAX_ROWS_PER_APPEND):
             done = self.tables.append(self.rule.kind, market=self.market, rows=rows.slice(start, MAX_ROWS_PER_APPEND))
             count.add(n_new=done.n_new, n_repeated=done.n_repeated)
@@ -122,16 +123,18 @@ class TableWriter:
         drifted: dict[int, str] = {}
         names = np.asarray(rows["symbol"].to_pylist(), dtype=object)
         event = _micros(rows)
-        for name in DRIFT_FIELDS.get(self.rule.kind, ()):
-            values = np.asarray(rows[name].to_numpy(zero_copy_only=False), dtype=np.float64)
-            for symbol in np.unique(names.astype(str)):
-                own = np.flatnonzero(names == symbol)
-                own = own[np.argsort(event[own], kind="stable")]
-                before_us, before = self._before(symbol, int(event[own[0]]), name)
-                found = find_unit_drift(event[own], values[own], stored_us=before_us, stored=before)
+        for symbol in np.unique(names.astype(str)):
+            own = np.flatnonzero(names == symbol)
+            own = own[np.argsort(event[own], kind="stable")]
+            stored = self._before(symbol, int(event[own[0]])) if DRIFT_FIELDS.get(self.rule.kind) else rows.slice(0, 0)
+            before = levels_of(self.rule.kind, stored)
+            for name, (values, limit) in levels_of(self.rule.kind, rows).items():
+                found = find_unit_drift(
+                    event[own], values[own], stored_us=_micros(stored), stored=before[name][0], ratio_max=limit
+                )
                 if found:
                     reason = f"unit_drift: {name} is {found[1]:.3g} times what it was"
-                    drifted |= {int(i): reason for i in own[found[0] :]}
+                    drifted = {int(i): reason for i in own[found[0] :]} | drifted
         keep = np.ones(rows.num_rows, dtype=bool)
         keep[list(drifted)] = False
         refused = [
@@ -140,11 +143,24 @@ class TableWriter:
         ]
         return rows.filter(pa.array(keep)), refused
 
-    def _before(self, symbol: str, first_us: int, name: str) -> tuple[Int64Array, FloatArray]:
-        stored = self.tables.last(
+    def _before(self, symbol: str, first_us: int) -> pa.Table:
+        return self.tables.last(
             self.rule.kind, market=self.market, symbols=[symbol], n=BLOCK_ROWS, as_of=instant_of(first_us - 1)
         )
-        return _micros(stored), np.asarray(stored[name].to_numpy(zero_copy_only=False), dtype=np.float64)
+
+
+def levels_of(kind: str, rows: pa.Table) -> dict[str, tuple[FloatArray, float]]:
+    """Return what of a kind has a level, (n_rows,) by name, and how many times it may change from block to block."""
+    found = {name: (_floats(rows, name), limit_of(kind)) for name in DRIFT_FIELDS.get(kind, ())}
+    if kind in IMPLIED:
+        above, below = IMPLIED[kind]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found[f"{above} / {below}"] = (_floats(rows, above) / _floats(rows, below), IMPLIED_RATIO_MAX)
+    return found
+
+
+def _floats(rows: pa.Table, name: str) -> FloatArray:
+    return np.asarray(rows[name].to_numpy(zero_copy_only=False), dtype=np.float64)
 
 
 def _names(rows: pa.Table) -> list[tuple[str, int]]:

@@ -15,6 +15,7 @@ from qraft_frames.bars import BarBatch, encode_bars
 from qraft_telemetry import logs, metrics
 from svc_ingest.ports import BarsBus
 from svc_ingest.usecases.faults import tell_faults
+from svc_ingest.usecases.join_state import StateJoin
 from svc_ingest.usecases.line import Line
 from svc_ingest.usecases.pace import FlowControl, ReplayPace
 from svc_ingest.usecases.position import Position
@@ -36,13 +37,14 @@ class ReplayState:
 
 @dataclass(frozen=True, slots=True)
 class Publisher:
-    """Sends a line's bars to the bus."""
+    """Sends a line's bars to the bus, each with the state of the market at its end."""
 
     line: Line
     bus: BarsBus
     pace: ReplayPace
     flow: FlowControl
     state: ReplayState
+    market_state: StateJoin
 
     async def run(self, position: Position, *, until: datetime | None) -> None:
         """
@@ -55,7 +57,7 @@ class Publisher:
         after = await self._publish_stored(position) if self.state.is_live else position.after
         self.line.take_up(after)
         async for chunk in self.line.source.chunks(after=after, until=until):
-            for batch in self.line.check.take(chunk):
+            async for batch in self.market_state.joined(self.line.check.take(chunk)):
                 await self._publish_one(batch, is_published=position.is_published(batch.closed_at, batch.revision))
                 tell_faults(self.line.check.report, market=self.line.market)
         self.state.finished = True
@@ -72,7 +74,8 @@ class Publisher:
         stored = self.line.stored_until
         if stored is None or position.after is None:
             return position.after
-        for batch in self.line.stored_batches(after=position.published_at or position.after, until=stored):
+        batches = self.line.stored_batches(after=position.published_at or position.after, until=stored)
+        async for batch in self.market_state.joined(batches):
             await self._publish_one(batch, is_published=False)
         return stored
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -23,7 +24,7 @@ class IngestRun:
     One run over one line of bars.
 
     replay_from, replay_until: as in the settings. on_report: called with `load` or `serve` when the quality report is
-    complete.
+    complete. load_state: brings the state of the market into the lake, while the bars are loaded; None = it is there.
     """
 
     publisher: Publisher
@@ -33,12 +34,14 @@ class IngestRun:
     replay_until: datetime | None
     on_progress: Callable[[LoadProgress], None]
     on_report: Callable[[str], None]
+    load_state: Callable[[], Awaitable[None]] | None = None
 
     async def serve(self) -> None:
         """Load what is missing, publish to the end of the source, then stay; does not return."""
         self.health.set_ready("bars", False, "loading history")
         await open_source(self.publisher.line)
-        position = await self._prepare()
+        async with self._loading_state():
+            position = await self._prepare()
         self.health.set_ready("bars", True)
         await self.publisher.run(position, until=self.replay_until)
         self.on_report("serve")
@@ -60,10 +63,23 @@ class IngestRun:
         line = self.publisher.line
         await open_source(line)
         end = self._newest_close() if until is None and line.source.is_live else until
-        done = await load_history(line, until=end, on_progress=self.on_progress)
+        async with self._loading_state():
+            done = await load_history(line, until=end, on_progress=self.on_progress)
         if done is not None:
             self.on_report("load")
         return done
+
+    @asynccontextmanager
+    async def _loading_state(self) -> AsyncIterator[None]:
+        """Load the state beside what is done within; both are done on the way out."""
+        if self.load_state is None:
+            yield
+            return
+        loading = asyncio.ensure_future(self.load_state())
+        try:
+            yield
+        finally:
+            await loading
 
     def _newest_close(self) -> datetime:
         step = INTERVAL_SECONDS[self.publisher.line.interval] * 1_000_000

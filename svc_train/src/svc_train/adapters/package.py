@@ -20,9 +20,11 @@ from qraft_registry.artefacts import (
     MODEL_FILE,
     Evidence,
     ProofReference,
+    Readiness,
     evidence_file,
     model_id_of,
     sha256_hex,
+    snapshot_input,
 )
 from svc_train.domain.findings import Finding
 from svc_train.domain.heads import OUTPUTS
@@ -36,7 +38,12 @@ _JSON = msgspec.json.Encoder(order="deterministic")
 
 
 def pack(
-    result: TrainResult, trainer: Trainer, *, proof: ProofReference | None, feature_source_sha256: str
+    result: TrainResult,
+    trainer: Trainer,
+    *,
+    proof: ProofReference | None,
+    feature_source_sha256: str,
+    readiness: Readiness,
 ) -> tuple[str, dict[str, bytes]]:
     """
     Return the model's id and its files by path; the same run gives the same bytes. The manifest comes last.
@@ -44,6 +51,7 @@ def pack(
     Args:
         proof: of the features, as the leakage evidence names it; a model without one passes no gate.
         feature_source_sha256: digest of the code that computed the features.
+        readiness: what an audit said of the data, or that nobody asked.
     """
     model_id, model_sha256 = model_id_of(result.graph), sha256_hex(result.graph)
     findings = (*result.findings, _origin_finding(result))
@@ -77,6 +85,7 @@ def pack(
         requirements_sha256=trainer.provenance.requirements_sha256,
         versions=dict(trainer.provenance.versions),
         data=result.snapshot,
+        readiness=readiness,
         feature_names=trainer.features.names,
         feature_source_sha256=feature_source_sha256,
         labels=LABELS,
@@ -105,7 +114,10 @@ def _evidence(
             n_failed=finding.n_failed,
             measures=dict(finding.measures),
             failures=finding.failures,
-            inputs={f"bars/{snapshot.market}/{snapshot.interval}/{snapshot.sha256}": snapshot.origin},
+            inputs={
+                f"bars/{snapshot.market}/{snapshot.interval}/{snapshot.sha256}": snapshot.origin,
+                snapshot_input(snapshot.snapshot_id): snapshot.origin,
+            },
             proof=proof,
         )
     )

@@ -9,11 +9,10 @@ import numpy as np
 
 from qraft_quant.align import lag, micros
 from qraft_quant.proof import Compute, Output, Proof, Table, Tables, prove_subject
-from qraft_quant.proof.subjects import BARS, OHLCV, cut_rows
-from qraft_store.bars.port import BarPanel
+from qraft_quant.proof.subjects import BARS, cut_rows
 from svc_train.domain.findings import Finding
 from svc_train.domain.folds import Plan
-from svc_train.domain.panel import FeatureSet, first_grid_index
+from svc_train.domain.panel import FeatureSet, TrainingData, first_grid_index, inputs_of
 from svc_train.domain.targets import HorizonTargets, make_targets
 
 # The newest bars are enough: 28 days hold the longest window (7 days) three times over.
@@ -24,19 +23,28 @@ _FAILURES_NAMED_MAX: Final = 20
 
 
 def prove_no_leakage(
-    bars: BarPanel, features: FeatureSet, targets: Sequence[HorizonTargets], plan: Plan, *, first_bar: int, seed: int
+    data: TrainingData,
+    features: FeatureSet,
+    targets: Sequence[HorizonTargets],
+    plan: Plan,
+    *,
+    first_bar: int,
+    seed: int,
 ) -> Finding:
     """
     Corrupt everything after a cut-off, every way at three cut-offs, and look for changes at or before it.
 
     Features must not change at all; labels must not change where their horizon ended by the cut-off; a training label
-    must end before its fold's first test bar. A column of which nothing known was compared counts as failed.
+    must end before its fold's first test bar. A column of which nothing known was compared counts as failed. The state
+    is corrupted with the bars: a row of it was known at its bar's end.
 
     Args:
         first_bar: the first bar with complete features; cut-offs lie behind it.
     """
+    bars, inputs = data.bars, inputs_of(data)
     skip = max(0, bars.closed_at.size - _N_BARS_MAX)
-    tables = {BARS: Table(micros(bars.closed_at, "closed_at")[skip:], {n: getattr(bars, n)[skip:] for n in OHLCV})}
+    known_at = micros(bars.closed_at, "closed_at")[skip:]
+    tables = {BARS: Table(known_at, {name: values[skip:] for name, values in inputs.items()})}
     first_index = first_grid_index(bars) + skip
     n_bars = bars.closed_at.size - skip
 
@@ -44,7 +52,7 @@ def prove_no_leakage(
         rows = cut_rows(n_bars, first_row=min(warm_up, n_bars // 2), first_index=first_index, fracs=_CUT_FRACS)
         return prove_subject(compute, tables, cut_offs=[int(tables[BARS].known_at[row]) for row in rows], seed=seed)
 
-    proofs = [prove(_columns_of(features, first_index), warm_up=first_bar)] + [
+    proofs = [prove(_columns_of(features, tuple(inputs), first_index), warm_up=first_bar)] + [
         prove(_labels_when_known(target), warm_up=target.n_bars_ahead) for target in targets
     ]
     folds = [(target, k, fold) for target, own in zip(targets, plan, strict=True) for k, fold in enumerate(own)]
@@ -66,10 +74,10 @@ def prove_no_leakage(
     )
 
 
-def _columns_of(features: FeatureSet, first_index: int) -> Compute:
+def _columns_of(features: FeatureSet, inputs: tuple[str, ...], first_index: int) -> Compute:
     def columns(tables: Tables) -> Output:
         bars = tables[BARS]
-        matrix = features.compute({name: bars[name] for name in OHLCV}, first_index)
+        matrix = features.compute({name: bars[name] for name in inputs}, first_index)
         return Output(bars.known_at, features.names, matrix)
 
     return columns

@@ -11,16 +11,23 @@ import numpy as np
 
 from qraft_contracts.origin import Origin
 from qraft_quant.costs import CostModel
+from qraft_registry.artefacts import Readiness
 from qraft_store.bars.port import BarPanel
 from svc_train.domain.config import TrainConfig
 from svc_train.domain.folds import Plan
 from svc_train.domain.forecasts import Forecasts, HorizonReport
+from svc_train.domain.panel import TrainingData
 from svc_train.domain.samples import FloatArray
 from svc_train.domain.targets import HorizonTargets
 
 
 class DataSnapshot(msgspec.Struct, frozen=True):
-    """Which bars trained. first_closed_at and last_closed_at are inclusive; sha256 is of every value on the grid."""
+    """
+    Which data trained. first_closed_at and last_closed_at are inclusive; sha256 is of every value on the grid.
+
+    snapshot_id, snapshot_sha256: the snapshot in the artefact store that holds them, and the SHA-256 of its record.
+    state: each input beside the bars, and the field of the dictionary that it was; those without a value among them.
+    """
 
     market: str
     interval: str
@@ -31,6 +38,9 @@ class DataSnapshot(msgspec.Struct, frozen=True):
     n_bars: int
     n_rows: int
     sha256: str
+    snapshot_id: str
+    snapshot_sha256: str
+    state: dict[str, str]
 
 
 class FoldRecord(msgspec.Struct, frozen=True):
@@ -49,7 +59,7 @@ class FoldRecord(msgspec.Struct, frozen=True):
 
 
 class TrainManifest(msgspec.Struct, frozen=True):
-    """manifest.json; the first seven fields, feature_names and feature_source_sha256 are what the registry reads."""
+    """manifest.json; qraft_registry.artefacts.Manifest names the fields that the registry reads."""
 
     format: str
     model_id: str
@@ -65,6 +75,7 @@ class TrainManifest(msgspec.Struct, frozen=True):
     requirements_sha256: str
     versions: dict[str, str]
     data: DataSnapshot
+    readiness: Readiness
     feature_names: tuple[str, ...]
     feature_source_sha256: str
     labels: dict[str, str]
@@ -83,12 +94,15 @@ LABELS = {
 }
 
 
-def snapshot_of(bars: BarPanel) -> DataSnapshot:
-    """Return what names a panel of bars: two panels with one hash hold the same values."""
+def snapshot_of(data: TrainingData) -> DataSnapshot:
+    """Return what names the data of a run: two with one sha256 hold the same values."""
+    bars = data.bars
     digest = hashlib.sha256(msgspec.json.encode([bars.market, bars.interval, list(bars.symbols)]))
     digest.update(bars.closed_at.astype("datetime64[us]").astype("<i8").tobytes())
     for values in (bars.open, bars.high, bars.low, bars.close, bars.volume):
         digest.update(_canonical(values))
+    for name, values in data.state.items():
+        digest.update(name.encode() + _canonical(values))
     return DataSnapshot(
         market=bars.market,
         interval=bars.interval,
@@ -99,6 +113,9 @@ def snapshot_of(bars: BarPanel) -> DataSnapshot:
         n_bars=int(bars.closed_at.size),
         n_rows=int(np.isfinite(bars.close).sum()),
         sha256=digest.hexdigest(),
+        snapshot_id=data.snapshot_id,
+        snapshot_sha256=data.snapshot_sha256,
+        state=dict(data.state_fields),
     )
 
 

@@ -7,16 +7,20 @@ import numpy as np
 from qraft_contracts.subjects import INTERVAL_SECONDS
 from qraft_store.bars.port import BarPanel
 from svc_train.domain.findings import Finding
+from svc_train.domain.panel import TrainingData
 from svc_train.domain.samples import BoolArray
 
 
-def inspect_bars(bars: BarPanel) -> Finding:
+def inspect(data: TrainingData) -> Finding:
     """
     Count what is missing or odd in the training range. Fractions are of all grid rows (bars x symbols).
+
+    `state.<name>.known_frac` says of how many bars a state was known: features of one that never was saw its flag only.
 
     Failures: a time grid that repeats, runs back or skips, and a symbol without a single bar. Gaps and impossible
     bars are measured; the gate holds its limits against the measures.
     """
+    bars = data.bars
     present = np.isfinite(bars.close)
     invalid = present & ~_is_possible(bars)
     idle = present & (bars.volume == 0.0)
@@ -47,6 +51,10 @@ def inspect_bars(bars: BarPanel) -> Finding:
         measures[f"{symbol}.missing_frac"] = float(1.0 - present[:, i].mean())
         measures[f"{symbol}.n_gaps"] = float(_n_gaps(present[:, i]))
         measures[f"{symbol}.n_zero_volume"] = float(idle[:, i].sum())
+    n_present = max(1, int(present.sum()))
+    for name in data.state_fields:
+        n_known = int(np.isfinite(data.state[name]).sum()) if name in data.state else 0
+        measures[f"state.{name}.known_frac"] = n_known / n_present
     # One check a symbol, and three of the grid: repeats, order, skips.
     return Finding("data_quality", len(bars.symbols) + 3, len(failures), tuple(failures), measures)
 

@@ -1,4 +1,4 @@
-"""Train a multi-horizon model on a panel of bars: features, labels, walk-forward, final heads, graph, evidence."""
+"""Train a multi-horizon model on a snapshot's rows: features, labels, walk-forward, final heads, graph, evidence."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from svc_train.domain.forecasts import Forecasts, HorizonReport, calibrate, conf
 from svc_train.domain.heads import OUTPUTS, HorizonModel, native_outputs
 from svc_train.domain.leakage import prove_no_leakage
 from svc_train.domain.manifest import fold_records, instant_of, run_id_of, snapshot_of
-from svc_train.domain.panel import FeatureSet, first_grid_index, inputs_of
-from svc_train.domain.quality import inspect_bars
+from svc_train.domain.panel import FeatureSet, TrainingData, first_grid_index, inputs_of
+from svc_train.domain.quality import inspect
 from svc_train.domain.result import TrainResult
 from svc_train.domain.samples import Float32Array, FloatArray, Samples, complete_samples, on_stride
 from svc_train.domain.targets import HorizonTargets, make_targets
@@ -46,18 +46,18 @@ class Trainer:
     provenance: Provenance
     progress: Progress
 
-    def train(self, bars: BarPanel) -> TrainResult:
+    def train(self, data: TrainingData) -> TrainResult:
         """
-        Train on all bars of the panel; no label reaches past its end.
+        Train on all bars of the snapshot, with the state known at each; no label reaches past its end.
 
         Raises:
             ValueError: if the bars are too few or no feature row is complete; the message says what is missing.
         """
-        config = self.config
+        config, bars = self.config, data.bars
         self.progress.begin(len(config.horizons) * (config.n_folds + 1) + _N_OTHER_STEPS)
         self.progress.step("features")
         n_bars, first_index = bars.closed_at.size, first_grid_index(bars)
-        features = self.features.compute(inputs_of(bars), first_index)
+        features = self.features.compute(inputs_of(data), first_index)
         samples = complete_samples(features)
         targets = self._targets(bars)
         plan = plan_folds(config, targets, first_bar=int(samples.bar[0]), n_bars=n_bars)
@@ -76,8 +76,8 @@ class Trainer:
         graph = self._export(bars, models)
         vectors, expected, same = self._check_parity(graph, models, samples)
         self.progress.step("leakage")
-        clean = prove_no_leakage(bars, self.features, targets, plan, first_bar=int(samples.bar[0]), seed=config.seed)
-        snapshot = snapshot_of(bars)
+        clean = prove_no_leakage(data, self.features, targets, plan, first_bar=int(samples.bar[0]), seed=config.seed)
+        snapshot = snapshot_of(data)
         return TrainResult(
             graph=graph,
             run_id=run_id_of(
@@ -96,7 +96,7 @@ class Trainer:
             confidence={target.horizon: own for target, own in zip(targets, confidence, strict=True)},
             vectors=vectors,
             expected=expected,
-            findings=(clean, inspect_bars(bars), same),
+            findings=(clean, inspect(data), same),
         )
 
     def _targets(self, bars: BarPanel) -> list[HorizonTargets]:

@@ -27,6 +27,27 @@ def walk(*, n_bars, n_symbols=4, seed=11, with_state=False):
     return bars
 
 
+def with_state(bars, *, seed=5):
+    """
+    Return bars with every state input as a lake gives them: held for hours, of either sign, with holes and late starts.
+
+    One in nine is not there at all, as where a venue does not publish it.
+    """
+    rng = np.random.default_rng(seed)
+    n_bars, n_symbols = bars["close"].shape
+    found = dict(bars)
+    for i, name in enumerate(STATE_INPUTS):
+        if i % 9 == 8:
+            continue
+        n_held = (1, 1, 12, 96, 288)[i % 5]  # bars that a value stands
+        shape = (n_bars // n_held + 1, n_symbols)
+        values = rng.normal(0, 1, shape) if i % 4 == 3 else rng.lognormal(0, 1, shape)
+        values[rng.random(shape) < 0.02] = np.nan
+        values[: (i % 3) * shape[0] // 5] = np.nan
+        found[name] = np.repeat(values, n_held, axis=0)[:n_bars]
+    return found
+
+
 def with_trouble(bars):
     """Return bars with gaps, a halted stretch and bars without volume, one symbol each, and one left as it is."""
     bars = {name: values.copy() for name, values in bars.items()}

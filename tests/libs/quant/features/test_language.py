@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -164,6 +166,36 @@ def test_the_domains_are_json_schemas_that_hold_their_own_use():
             assert set(schema) == {"type", "minimum", "maximum"} and schema["minimum"] < schema["maximum"]
 
 
+def test_an_operator_has_one_schema_and_a_signature_over_all_that_changes_its_numbers(monkeypatch):
+    mean, before = OPERATORS["mean"], OPERATORS["mean"].signature
+    assert mean.schema["properties"] == {"n": {"type": "integer", "minimum": 2, "maximum": 2016}}
+    assert mean.schema["required"] == ["n"] and mean.schema["additionalProperties"] is False
+    assert OPERATORS["log"].schema["properties"] == {}
+    assert len({operator.signature for operator in OPERATORS.values()}) == len(OPERATORS)
+    for change in ({"formula": "other"}, {"version": 2}, {"parameters": {}}):
+        assert dataclasses.replace(mean, **change).signature != before
+
+
+def test_every_state_input_is_read_and_flagged_and_never_left_missing():
+    """A state may be missing: its features are filled, and a flag that reads it stands beside them."""
+    by_input = {name: [f for f in FULL.features if name in f.inputs] for name in STATE_INPUTS}
+
+    assert all(by_input.values())
+    for name, features in by_input.items():
+        assert any(f.formula.startswith("missing(") for f in features), f"{name} has no flag"
+        for f in features:
+            assert "fill(" in f.formula or f.formula.startswith("missing("), f"{f.name} is missing where {name} is"
+
+
+def test_a_flow_of_five_minutes_is_never_set_against_the_bar_it_is_joined_to():
+    """Its interval is its own: against the volume or the return of an hour's bar it would mean another thing."""
+    flows = {name for name, state in kinds.STATE_INPUTS.items() if state.kind in (
+        "book_state", "trade_flow", "liquidation_flow", "taker_volume", "mark_premium")}  # fmt: skip
+
+    assert len(flows) == 16
+    assert [f.name for f in FULL.features if f.inputs & flows and f.inputs - flows] == []
+
+
 def test_the_inputs_are_those_that_a_bar_message_may_carry():
     assert tuple(kinds.STATE_INPUTS) == STATE_INPUTS
 
@@ -171,7 +203,7 @@ def test_the_inputs_are_those_that_a_bar_message_may_carry():
 def test_the_signatures_of_today():
     # They change whenever a name, an order, a formula, a window or a version does: models of before are refused then.
     assert CORE.signature("5m") == "652a40b6e3ab87a5f2d0d3652e382af59ee89678054e38c26d11231f33198939"
-    assert FULL.signature("5m") == "a7101e020a35d975f3b7befc4b14b77428a024e35d1d8ccda96947fd40b25a36"
+    assert FULL.signature("5m") == "d9b0128ea5fc254d05023bd86341c0d0757b9296d8564f9ff0f218c2bc506dcf"
 
 
 def test_core_is_the_first_release_and_full_holds_it():
@@ -182,6 +214,7 @@ def test_core_is_the_first_release_and_full_holds_it():
     assert len(FULL.names) >= 150
     assert FULL.features[:44] == CORE.features
     assert {feature.family for feature in FULL.features} >= {
-        "distribution", "quantile", "memory", "score", "microstructure", "derivatives", "calendar",
+        "distribution", "quantile", "memory", "score", "microstructure", "derivatives", "calendar", "order_book",
+        "trades", "macro", "onchain",
     }  # fmt: skip
     assert CORE.warm_up_bars == FULL.warm_up_bars == 2016

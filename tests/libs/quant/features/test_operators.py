@@ -180,6 +180,10 @@ with np.errstate(all="ignore"):
             (math.sqrt(2) - 1) / (3 - 2 * math.sqrt(2)) * np.sqrt(SPREAD**2 + lagged(SPREAD, 1) ** 2)
             - (np.log(rolled(H, 2, np.max)) - np.log(rolled(L, 2, np.min))) / math.sqrt(3 - 2 * math.sqrt(2)))
         ), 16, np.mean)),
+        "signed_log": ("signed_log({R})", np.sign(R) * np.log(1 + np.abs(R))),
+        "vpin": ("vpin(taker_buy_volume, taker_sell_volume, 16)", over(
+            rolled(np.abs(2 * BARS["taker_buy_volume"] - BARS["taker_sell_volume"]), 16, np.sum),
+            rolled(BARS["taker_sell_volume"], 16, np.sum))),
         "kyle": ("kyle(close, volume, 24)", rolled_pair(R, np.sign(R) * V, 24, correlation)),
     }  # fmt: skip
 

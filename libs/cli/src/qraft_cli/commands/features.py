@@ -16,6 +16,10 @@ add_commands(
         "show": "Show everything that the signature of one feature covers.",
         "prove": "Corrupt the future of every feature, label and join; store the proof.",
         "compute": "Compute a set over stored bars into a Parquet file, with its hash.",
+        "text": "Fit, compute, prove and show features of posts, comments and news.",
+        "screen": "Say which features carry information inside a training window; report and pages.",
+        "watch": "Measure drift and IC after the window of a screening; write its pages again.",
+        "page": "Write the pages of a screening again, with the proof as it stands now.",
     },
     needs_stack=False,
 )

@@ -109,6 +109,9 @@ async def _show(model_id: str) -> None:
     OUT.print(f"[bold]{model_id}[/]  origin {origin_badge(dossier.origin)}")
     OUT.print(f"trained until {dossier.manifest.trained_until:%Y-%m-%d %H:%M} UTC", highlight=False)
     OUT.print(f"horizons {', '.join(dossier.horizons)}", highlight=False)
+    OUT.print(f"data snapshot {dossier.snapshot_id or 'unknown'}", highlight=False)
+    readiness = dossier.readiness
+    OUT.print(f"data readiness {readiness.verdict} (mode {readiness.mode})", highlight=False)
     table = Table("gate", "passed", "detail")
     for gate in PAPER_GATES:
         found = dossier.evidence_files.get(gate)

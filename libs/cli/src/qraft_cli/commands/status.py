@@ -10,6 +10,7 @@ import msgspec
 import typer
 from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
+from rich.markup import escape
 from rich.table import Table
 
 from qraft_bus.streams import STREAMS
@@ -29,6 +30,8 @@ def status(json: bool = typer.Option(False, "--json", help="One JSON document, f
     if addresses.local is not None:
         _print_local(addresses.local)
     OUT.print(_stream_table(found["streams"]))
+    for line in feed_lines(found["feeds"]):
+        OUT.print(line, highlight=False)
     if found["desk"] is not None:
         equity = found["desk"]["equity"]
         OUT.print(
@@ -76,6 +79,7 @@ async def _collect(addresses: Addresses) -> dict[str, Any]:
         "billing_url": local.billing_url if local else "",
         "streams": streams,
         "desk": await _read_desk(addresses.desk_url),
+        "feeds": await _read_feeds(local),
     }
 
 
@@ -95,6 +99,33 @@ async def _describe_stream(jetstream: JetStreamContext, name: str) -> dict[str, 
         "bytes": info.state.bytes,
         "consumers": consumers,
     }
+
+
+async def _read_feeds(local: StackState | None) -> list[dict[str, Any]]:
+    """Return what svc_ingest polls beside its bars; nothing where it polls nothing or does not answer."""
+    port = next((it.http_port for it in local.processes if it.name == "svc_ingest"), 0) if local else 0
+    if not port:
+        return []
+    try:
+        async with httpx.AsyncClient(timeout=3.0) as client:
+            response = await client.get(f"http://127.0.0.1:{port}/api/feeds")
+            response.raise_for_status()
+            found: list[dict[str, Any]] = response.json()["feeds"]
+            return found
+    except httpx.HTTPError:  # an error, or no such path: nothing is polled beside a data set
+        return []
+
+
+def feed_lines(feeds: list[dict[str, Any]]) -> list[str]:
+    """Return what to say of polled feeds: one line of those that are fresh, one for each that is not."""
+    lines = [
+        f"[yellow]stale[/] {it['kind']} {it['market']}: {', '.join(it['stale'][:5]) or 'failing'}"
+        f"{escape('; ' + it['problem']) if it['problem'] else ''}"
+        for it in feeds
+        if it["stale"] or it["problem"]
+    ]
+    fresh = [f"{it['kind']} {it['market']}" for it in feeds if not (it["stale"] or it["problem"])]
+    return ([f"feeds fresh: {', '.join(fresh)}"] if fresh else []) + lines
 
 
 async def _read_desk(desk_url: str) -> dict[str, Any] | None:

@@ -8,15 +8,15 @@ from typing import Final
 
 import numpy as np
 
-from qraft_contracts.kinds import KINDS, Kind
+from qraft_contracts.kinds import KINDS, MONTHLY_SERIES, Kind
 from qraft_contracts.subjects import INTERVAL_SECONDS
 from qraft_data.calendars import expected_times
 from qraft_data.times import SECOND_US, Int64Array, micros
 
 PRODUCTION_DAYS: Final = 420
 FULL_SINCE: Final = datetime(2018, 1, 1, tzinfo=UTC)
-# Described once a month; a daily row is not owed.
-MONTHLY_SERIES: Final = ("CORE_CPI", "UNEMPLOYMENT", "FED_FUNDS", "INDUSTRIAL_PRODUCTION")
+# Monthly values are published until so long after their month; before that none is owed.
+MONTHLY_LAG_US: Final = 45 * 86_400 * SECOND_US
 # The hours of markets that close; every other market never does. A market below one keeps its hours.
 MARKET_CALENDARS: Final = {"us.equities": "XNYS", "us.macro": "XNYS"}
 # Closed at hours that nobody wrote down for these sources: nothing is owed.
@@ -86,8 +86,10 @@ def owed_times(
         interval: of bars; else "".
         step_s: the series' own pace where its rows tell it (the period of funding).
     """
-    if symbol in MONTHLY_SERIES or kind_name in _AT_WILL or market.endswith(NO_CALENDAR_SUFFIXES):
+    if kind_name in _AT_WILL or market.endswith(NO_CALENDAR_SUFFIXES):
         return None
+    if kind_name == "macro" and symbol in MONTHLY_SERIES:
+        return _month_ends(window)
     pace = INTERVAL_SECONDS.get(interval or market.rpartition(".")[2]) or step_s or KINDS[kind_name].cadence_s
     if pace is None:
         return None
@@ -96,6 +98,15 @@ def owed_times(
         return expected_times(calendar_of(market), name, window.start, window.end)
     step = pace * SECOND_US
     return np.arange(window.start_us // step + 1, window.end_us // step + 1, dtype=np.int64) * step
+
+
+def _month_ends(window: Window) -> Int64Array:
+    """Return the ends of the months of the window that are published by its end."""
+    first = np.datetime64(window.start_us, "us").astype("datetime64[M]")
+    last = np.datetime64(window.end_us - MONTHLY_LAG_US, "us").astype("datetime64[M]")
+    ends = np.arange(first, last + 1).astype("datetime64[us]").astype(np.int64)
+    found: Int64Array = ends[(ends > window.start_us) & (ends <= window.end_us - MONTHLY_LAG_US)]
+    return found
 
 
 def calendar_of(market: str) -> str | None:

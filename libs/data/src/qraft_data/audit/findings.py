@@ -35,7 +35,8 @@ class SeriesAudit(msgspec.Struct, frozen=True, kw_only=True):
     One series in one window.
 
     is_required: decides whether the lake is ready. symbol: "" where nothing of a required kind is stored. n_expected:
-    None where nothing says how many. gaps: the largest, n_gaps counts all. drift: largest ratio of the typical size of
+    None where nothing says how many; then filled_frac is the share of stretches of the kind's stale_after_s that hold a
+    row. gaps: the largest, n_gaps counts all. drift: largest ratio of the typical size of
     a value between neighbouring stretches, and the field. age_s: from the newest row to the end of the window.
     coverage: rows over expected rows in equal parts of the window, -1 where nothing is expected. mend: the command
     that would bring what is missing, "" where nothing is missing.
@@ -54,6 +55,7 @@ class SeriesAudit(msgspec.Struct, frozen=True, kw_only=True):
     n_expected: int | None
     n_missing: int
     completeness: float | None
+    filled_frac: float | None = None
     n_gaps: int
     gaps: tuple[Gap, ...]
     n_revised: int

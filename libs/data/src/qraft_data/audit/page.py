@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import Final
 
 from qraft_data.audit.findings import Audit, SeriesAudit, Verdict
+from qraft_data.audit.mending import merged_commands
 
 _WORDS: Final = {
     "title": ("Data audit", "数据审计"),
@@ -24,7 +25,11 @@ _WORDS: Final = {
     "revised": ("revised", "修订"),
     "bad_ticks": ("bad ticks", "异常报价"),
     "mend": ("mend with", "修复命令"),
-    "elsewhere": ("stored, but without a row in this window", "已存储，但此窗口内没有数据"),
+    "ok": ("whole", "完整"),
+    "some": ("in part", "部分"),
+    "bad": ("missing", "缺失"),
+    "none": ("nothing is owed", "无应有数据"),
+    "elsewhere": ("stored, but nothing of it known in this window", "已存储，但此窗口内没有已知数据"),
     "refused": ("quarantined rows", "隔离的行"),
     "thresholds": ("thresholds", "阈值"),
 }
@@ -36,9 +41,19 @@ h1{font-size:1.5rem;margin:0}h2{font-size:1.05rem;margin:2rem 0 .4rem}
 .scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
 th,td{padding:.3rem .6rem;border-bottom:1px solid var(--line);text-align:left;vertical-align:top;white-space:nowrap}
 td.n{text-align:right}td.why{white-space:normal;padding-top:0;font-size:.9em}tr:has(+tr>.why)>td{border-bottom:0}
-svg{display:block}code{font-size:.85em;white-space:normal}small{opacity:.7}
+svg{display:block;width:100%;max-width:15rem;margin-top:.25rem}code{font-size:.85em;overflow-wrap:anywhere}
+small{opacity:.7}th{white-space:normal}th small{display:block;font-weight:400}th.n{text-align:right}
+p.legend i{display:inline-block;width:.8em;height:.8em;margin:0 .3em 0 .9em}td.text{white-space:normal}
+.commands{margin:.6rem 0 0;padding-left:1.2rem}.commands li{margin:.2rem 0}
+@media(max-width:48rem){body{padding:1rem}.series,.series tbody{display:block}.series tr:has(th){display:none}
+.series tr{display:flex;flex-wrap:wrap;border-bottom:1px solid var(--line);padding:.3rem 0}
+.series td{border:0;padding:.1rem .9rem .1rem 0;white-space:normal}.series td:first-child{flex:1}
+.series td:nth-child(3),.series td.why{flex:0 0 100%}.series svg{max-width:none}.series td.n{font-size:.9em}
+.series td.n::before{content:attr(data-label) " ";opacity:.7}.series tr:has(+tr>.why){border-bottom:0}
+.plain td{padding:.3rem .8rem .3rem 0}}
 """
 _BAR_W: Final = 4
+_NUMBERS: Final = ("rows", "complete", "gaps", "revised", "bad_ticks")
 
 
 def audit_page(audit: Audit) -> str:
@@ -51,6 +66,7 @@ def audit_page(audit: Audit) -> str:
         f'<p><span class="verdict {state}">{_word(state)}</span> · {audit.n_ready} / {audit.n_required} {_word("of")}'
         f"<br>{_word('window')} {audit.start} … {audit.end}<br><small>{_word('thresholds')}: "
         f"{html.escape(', '.join(f'{name} {value:g}' for name, value in audit.thresholds.items()))}</small></p>",
+        _legend(),
         _section(_word("required"), list(audit.required)),
         *(_section(html.escape(kind), list(rows)) for kind, rows in groupby(others, key=lambda it: it.kind)),
         _quarantine(audit),
@@ -63,36 +79,44 @@ def audit_page(audit: Audit) -> str:
 
 
 def _section(title: str, rows: list[SeriesAudit]) -> str:
-    head = "".join(
-        f"<th>{cell}</th>"
-        for cell in ("", "", _word("coverage"), _word("rows"), _word("complete"), _word("gaps"), _word("revised"),
-                     _word("bad_ticks"))
-    )  # fmt: skip
+    head = f"<th></th><th></th><th>{_word('coverage')}</th>"
+    head += "".join(f'<th class="n">{_word(name)}</th>' for name in _NUMBERS)
     body = "".join(map(_row, rows))
-    return f'<h2>{title}</h2><div class="scroll"><table><tr>{head}</tr>{body}</table></div>'
+    table = f'<div class="scroll"><table class="series"><tr>{head}</tr>{body}</table></div>'
+    return f"<h2>{title}</h2>{table}{_commands(rows)}"
+
+
+def _commands(rows: list[SeriesAudit]) -> str:
+    """Return the commands that would bring what the rows miss, those of one kind and market as one."""
+    lines = [f"<li><code>{html.escape(it)}</code></li>" for it in merged_commands([it.mend for it in rows if it.mend])]
+    return f'<p>{_word("mend")}</p><ul class="commands">{"".join(lines)}</ul>' if lines else ""
+
+
+def _legend() -> str:
+    names = ("ok", "some", "bad", "none")
+    return '<p class="legend">' + "".join(f'<i style="background:var(--{it})"></i>{_word(it)}' for it in names) + "</p>"
 
 
 def _row(it: SeriesAudit) -> str:
     kind = f"{it.kind} · " if it.is_required else ""
     name = f"{kind}{it.market}{' ' + it.interval if it.interval else ''} <b>{html.escape(it.symbol)}</b>"
     complete = "–" if it.completeness is None else f"{it.completeness:.2%}"
+    numbers = (f"{it.n_rows:,}", complete, it.n_gaps, it.n_revised, it.n_outliers)
     cells = (
         f"<td>{name}</td>",
         f'<td class="verdict {it.verdict}">{_word(it.verdict.value)}</td>',
         f"<td>{_strip(it)}</td>",
         *(
-            f'<td class="n">{cell}</td>'
-            for cell in (f"{it.n_rows:,}", complete, it.n_gaps, it.n_revised, it.n_outliers)
+            f'<td class="n" data-label="{_WORDS[name][0]}">{cell}</td>'
+            for name, cell in zip(_NUMBERS, numbers, strict=True)
         ),
     )
     return f"<tr>{''.join(cells)}</tr>{_why(it)}"
 
 
 def _why(it: SeriesAudit) -> str:
-    """Return the row below: what is wrong and what would mend it; nothing where nothing is."""
+    """Return the row below: what is wrong; nothing where nothing is."""
     said = [html.escape(reason) for reason in it.reasons]
-    if it.mend:
-        said.append(f"{_word('mend')} <code>{html.escape(it.mend)}</code>")
     return f'<tr><td class="why" colspan="8">{"<br>".join(said)}</td></tr>' if said else ""
 
 
@@ -104,8 +128,11 @@ def _strip(it: SeriesAudit) -> str:
     )
     n_whole = sum(part >= 1.0 for part in it.coverage)
     label = f"{n_whole} of {len(it.coverage)} parts whole" if it.verdict is not Verdict.UNJUDGED else "rows by time"
+    if not it.coverage:
+        return ""
     width = _BAR_W * len(it.coverage)
-    return f'<svg width="{width}" height="14" role="img" aria-label="{label}"><title>{label}</title>{parts}</svg>'
+    shape = f'viewBox="0 0 {width} 14" height="14" preserveAspectRatio="none" shape-rendering="crispEdges"'
+    return f'<svg {shape} role="img" aria-label="{label}"><title>{label}</title>{parts}</svg>'
 
 
 def _color(part: float) -> str:
@@ -119,10 +146,10 @@ def _quarantine(audit: Audit) -> str:
         return ""
     rows = "".join(
         f'<tr><td>{html.escape(it.kind)}</td><td>{html.escape(it.market)}</td><td class="n">{it.n:,}</td>'
-        f'<td class="why">{html.escape(it.reason)}</td></tr>'
+        f'<td class="text">{html.escape(it.reason)}</td></tr>'
         for it in audit.quarantined
     )
-    return f'<h2>{_word("refused")}</h2><div class="scroll"><table>{rows}</table></div>'
+    return f'<h2>{_word("refused")}</h2><div class="scroll"><table class="plain">{rows}</table></div>'
 
 
 def _elsewhere(rows: Iterable[SeriesAudit]) -> str:

@@ -15,11 +15,12 @@ import pyarrow as pa
 from qraft_contracts.kinds import KINDS
 from qraft_contracts.subjects import INTERVAL_SECONDS
 from qraft_contracts.times import format_instant
+from qraft_data.audit.bar_rows import BarRows
 from qraft_data.audit.expectation import REQUIRED_KINDS, Thresholds, Window, owed_times, recent_part
 from qraft_data.audit.findings import AUDIT_FORMAT, Audit, Quarantined, SeriesAudit, Verdict
-from qraft_data.audit.judge import Rows, judge, mend_command
+from qraft_data.audit.judge import Rows, judge
 from qraft_data.times import Int64Array, float_column, micros_column
-from qraft_store.bars.port import BarPanel, BarStore
+from qraft_store.bars.port import BarStore
 from qraft_store.tables.port import TableStore
 
 # Values whose size may not change from one stretch to the next; what is 0 most of the time says nothing.
@@ -41,12 +42,18 @@ _NEAR_US: Final = 60_000_000
 
 @dataclass(slots=True)
 class Auditor:
-    """What an audit needs. on_series: called with (done, total) as series are judged."""
+    """
+    What an audit needs. on_series: called with (done, total) as series are judged.
+
+    line_market: the market whose bars svc_ingest publishes; state_market: whose tables are the state of its symbols.
+    """
 
     bars: BarStore
     tables: TableStore
     thresholds: Thresholds
     on_series: Callable[[int, int], None]
+    line_market: str = ""
+    state_market: str = ""
 
     def audit(self, *, mode: str, market: str, interval: str, window: Window) -> Audit:
         """
@@ -63,8 +70,10 @@ class Auditor:
         for done, (kind, name, grid) in enumerate(work):
             found += self._bars(name, grid, window) if kind == "bars" else self._table(kind, name, window)
             self.on_series(done + 1, len(work))
-        found += self._absent(found, market, interval)
-        found = [msgspec.structs.replace(it, is_required=_decides(it, market, interval)) for it in found]
+        # The line's own market holds bars only; the state that its messages carry lies under another name.
+        state = self.state_market if market == self.line_market and self.state_market else market
+        found += self._absent(found, market, state, interval, window)
+        found = [msgspec.structs.replace(it, is_required=_decides(it, market, state, interval)) for it in found]
         required = [it for it in found if it.is_required]
         n_ready = sum(it.verdict is Verdict.READY for it in required)
         return Audit(
@@ -83,22 +92,15 @@ class Auditor:
         )
 
     def _bars(self, market: str, interval: str, window: Window) -> list[SeriesAudit]:
+        read = BarRows(self.bars, market, interval, window)
         found = []
         for symbol in self.bars.symbols(market=market, interval=interval):
-            first, latest = (self._panel(market, interval, symbol, window, revisions=it) for it in ("first", "latest"))
-            times, close, n_revised = _closes(first, latest)
+            times, close, n_revised = read.of(symbol)
             owed = owed_times("bars", market=market, interval=interval, symbol=symbol, window=window)
-            rows = Rows("bars", market, interval, symbol, times, {"close": close}, n_revised,
-                        (latest.origin.value,) if latest else ())  # fmt: skip
-            found.append(judge(rows, owed, window=window, part=window, thresholds=self.thresholds,
-                               sized=_SIZED["bars"], priced="close"))  # fmt: skip
+            rows = Rows("bars", market, interval, symbol, times, {"close": close}, n_revised, read.origins)
+            found.append(judge(rows, owed, window=window, part=window, thresholds=self.thresholds, sized=_SIZED["bars"],
+                               priced="close", line_market=self.line_market))  # fmt: skip
         return found
-
-    def _panel(self, market: str, interval: str, symbol: str, window: Window, *, revisions: str) -> BarPanel | None:
-        return self.bars.read(
-            market=market, interval=interval, symbols=(symbol,), start=window.start, end=window.end,
-            revisions="latest" if revisions == "latest" else "first",
-        )  # fmt: skip
 
     def _table(self, kind: str, market: str, window: Window) -> list[SeriesAudit]:
         names = tuple(name for name in (*_SIZED.get(kind, ()), *_extra(kind)))
@@ -120,11 +122,35 @@ class Auditor:
                                sized=_SIZED.get(kind, ()), priced=_PRICES.get(kind, "")))  # fmt: skip
         return found
 
-    def _absent(self, found: list[SeriesAudit], market: str, interval: str) -> list[SeriesAudit]:
-        """Return one finding for each required kind of which the market has nothing at all."""
-        there = {it.kind for it in found if it.market == market and it.interval in ("", interval)}
-        return [nothing_stored(kind, market, interval if kind == "bars" else "") for kind in REQUIRED_KINDS
-                if kind not in there]  # fmt: skip
+    def _absent(
+        self, found: list[SeriesAudit], market: str, state: str, interval: str, window: Window
+    ) -> list[SeriesAudit]:
+        """Return a finding for each required kind of each symbol with bars of which there is nothing at all."""
+        there = {(it.kind, it.market, it.symbol) for it in found if it.interval in ("", interval)}
+        symbols = sorted({it.symbol for it in found if it.n_rows and _is_bars(it, market, interval)}) or [""]
+        kinds = {kind for kind, name, _ in there if name == (market if kind == "bars" else state)}
+        return [
+            self._nothing_stored(kind, name, symbol, interval if kind == "bars" else "", window)
+            for kind in REQUIRED_KINDS
+            for name in [market if kind == "bars" else state]
+            for symbol in (symbols if kind in kinds else [""])
+            if (kind, name, symbol) not in there and not (symbol == "" and kind in kinds)
+        ]
+
+    def _nothing_stored(self, kind: str, market: str, symbol: str, interval: str, window: Window) -> SeriesAudit:
+        """Return the finding of a required kind without a row. symbol: "" = of no symbol."""
+        part = recent_part(KINDS[kind], window)
+        names = {*_SIZED.get(kind, ()), *filter(None, [_PRICES.get(kind, "")])}
+        nothing = Rows(kind, market, interval, symbol, np.empty(0, dtype=np.int64),
+                       {name: np.empty(0) for name in names}, 0, ())  # fmt: skip
+        owed = owed_times(kind, market=market, interval=interval, symbol=symbol, window=part)
+        found = judge(nothing, owed, window=window, part=part, thresholds=self.thresholds, sized=(), priced="",
+                      line_market=self.line_market)  # fmt: skip
+        return msgspec.structs.replace(
+            found,
+            verdict=Verdict.NOT_READY,
+            reasons=(f"nothing of {kind} is stored for {f'{market} {symbol}'.strip()}",),
+        )
 
     def _quarantined(self) -> list[Quarantined]:
         counts: Counter[tuple[str, str, str]] = Counter()
@@ -145,35 +171,15 @@ class Auditor:
         }
 
 
-def _decides(it: SeriesAudit, market: str, interval: str) -> bool:
+def _decides(it: SeriesAudit, market: str, state: str, interval: str) -> bool:
     """Return whether a series is one that training on the market's bars needs."""
+    own = market if it.kind == "bars" else state
     is_judged = it.verdict is not Verdict.UNJUDGED
-    return it.market == market and is_judged and it.kind in REQUIRED_KINDS and it.interval in ("", interval)
+    return it.market == own and is_judged and it.kind in REQUIRED_KINDS and it.interval in ("", interval)
 
 
-def nothing_stored(kind: str, market: str, interval: str) -> SeriesAudit:
-    """Return the finding of a required kind without a row."""
-    return SeriesAudit(
-        kind=kind, market=market, interval=interval, symbol="", is_required=True, verdict=Verdict.NOT_READY,
-        reasons=(f"nothing of {kind} is stored for {market}",), first="", last="", n_rows=0, n_expected=None,
-        n_missing=0, completeness=0.0, n_gaps=0, gaps=(), n_revised=0, n_outliers=0, outliers=(), drift=1.0,
-        drift_field="", age_s=None, is_recent_only=False, origins=(), coverage=(),
-        mend=mend_command(kind),
-    )  # fmt: skip
-
-
-def _closes(first: BarPanel | None, latest: BarPanel | None) -> tuple[Int64Array, np.ndarray, int]:
-    if latest is None:
-        return np.empty(0, dtype=np.int64), np.empty(0), 0
-    close = latest.close[:, 0]
-    known = np.isfinite(close)
-    n_revised = int(known.sum())
-    if first is not None:
-        same = np.isin(latest.closed_at, first.closed_at)
-        before = np.full(close.size, np.nan)
-        before[same] = first.close[np.isin(first.closed_at, latest.closed_at), 0]
-        n_revised = int((known & (before != close)).sum())
-    return latest.closed_at[known].astype("datetime64[us]").astype(np.int64), close[known], n_revised
+def _is_bars(it: SeriesAudit, market: str, interval: str) -> bool:
+    return it.kind == "bars" and it.market == market and it.interval == interval
 
 
 def _rows(kind: str, market: str, symbol: str, table: pa.Table, names: tuple[str, ...]) -> Rows:

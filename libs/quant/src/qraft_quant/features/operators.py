@@ -8,6 +8,8 @@ is NaN where a bar that it reads is missing, except for missing() and fill(). Wh
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -16,6 +18,10 @@ Schema = dict[str, Any]
 BAR_INPUTS: Final = ("open", "high", "low", "close", "volume")
 STATE_INPUTS: Final = (
     "funding_rate", "open_interest_usd", "basis_frac", "long_short_ratio", "taker_buy_volume", "taker_sell_volume",
+    "mark_premium_frac", "book_spread_frac", "microprice_frac", "queue_imbalance", "depth_imbalance", "bid_depth",
+    "ask_depth", "order_flow_imbalance", "n_trades", "n_taker_buys", "trade_notional", "taker_buy_notional",
+    "n_liquidations", "liquidation_usd", "vix", "dxy", "us10y", "us2y", "fear_greed", "btc_hashrate", "vix_z", "dxy_z",
+    "us10y_z", "fear_greed_z", "btc_hashrate_z", "n_events_24h",
 )  # fmt: skip
 INPUTS: Final = (*BAR_INPUTS, *STATE_INPUTS)
 # A week of five-minute bars is the longest look back; every symbol's memory is a multiple of it.
@@ -40,6 +46,24 @@ class Operator:
     def content(self) -> Schema:
         """Return what a signature covers."""
         return {"name": self.name, "formula": self.formula, "parameters": self.parameters, "version": self.version}
+
+    @property
+    def schema(self) -> Schema:
+        """Return the JSON Schema of the parameters, an object of them by name."""
+        return {
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "title": self.name,
+            "description": self.formula,
+            "type": "object",
+            "properties": self.parameters,
+            "required": list(self.parameters),
+            "additionalProperties": False,
+        }
+
+    @property
+    def signature(self) -> str:
+        """Return the SHA-256 that names this operator: formula, domains of the parameters, version."""
+        return hashlib.sha256(json.dumps(self.content, sort_keys=True).encode()).hexdigest()
 
 
 def _bars(low: int, high: int = N_BARS_MAX) -> Schema:
@@ -141,6 +165,9 @@ _FORMULAS: Final = (
     _formula("imbalance", "x y", "(x - y) / (x + y)"),
     _formula("flow", "x volume", "clip(sum(x * volume, n) / sum(volume, n), -1, 1)", n=_bars(2)),
     _formula("vwap", "price volume", "sum(price * volume, n) / sum(volume, n)", n=_bars(2)),
+    _formula("signed_log", "x", "sign(x) * log(1 + abs(x))"),
+    # Easley, López de Prado and O'Hara (2012), over intervals of time in place of buckets of volume.
+    _formula("vpin", "buys total", "sum(abs(2 * buys - total), n) / sum(total, n)", n=_bars(2)),
     # Amihud (2002): how far a unit of turnover moves the price; its log, as it spans many decades.
     _formula("amihud", "close volume",
              "log(1e-12 + mean(abs(delta(log(close), 1)) / (close * volume), n))", n=_bars(3)),

@@ -11,6 +11,7 @@ import numpy as np
 from qraft_quant.proof.aligned import AlignerSubjects
 from qraft_quant.proof.compare import Tally
 from qraft_quant.proof.controls import controls
+from qraft_quant.proof.derived import DerivedSubjects
 from qraft_quant.proof.perturb import CORRUPTIONS, Output, Tables
 from qraft_quant.proof.prove import prove_subject
 from qraft_quant.proof.subjects import (
@@ -27,7 +28,7 @@ from qraft_quant.proof.subjects import (
 from qraft_quant.proof.verdicts import ColumnProof, ControlProof, Proof
 
 # Parts of qraft_quant whose source a proof is about: another digest of these files asks for another proof.
-PROVEN_SOURCES: Final = ("features", "align", "proof", "labels.py")
+PROVEN_SOURCES: Final = ("features", "align", "derived", "proof", "labels.py")
 # Of 40 rows 16, 23 and 31, as in ml4t/diagnostic's causality test, and three more between and behind them.
 CUT_FRACS: Final = (0.4, 0.575, 0.775, 0.47, 0.68, 0.9)
 # Warm-ups of 200 to 2,000 rows, as freqtrade's recursive analysis varies them.
@@ -82,7 +83,7 @@ def prove_all(
     more: Sequence[Subject] = (),
 ) -> SetProof:
     """
-    Prove every feature of a set, every label, every part of the aligner, and run the controls.
+    Prove every feature of a set, every label, every part of the aligner, the derived kinds, and run the controls.
 
     Inputs that the features read and the bars lack are stimulated: drawn from the seed, with gaps.
 
@@ -106,6 +107,7 @@ def prove_all(
         feature_subject(features, interval_us=full.interval_us),
         *label_subjects(horizon_bars),
         *AlignerSubjects(full.interval_us, full.n_symbols, n_bars).all(),
+        *DerivedSubjects(full.interval_us, full.n_symbols).all(),
         *more,
     ]
     columns: list[tuple[str, ColumnProof]] = []

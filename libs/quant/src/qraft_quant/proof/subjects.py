@@ -71,7 +71,7 @@ class ProvenFeatures:
 @dataclass(frozen=True, slots=True)
 class Subject:
     """
-    One computation to be proven. kind: feature, label, join, normalizer, resample, text_bucket, lag.
+    One computation to be proven. kind: feature, label, join, normalizer, resample, text_bucket, lag, derived.
 
     first_row: bar row before which cut-offs would find nothing known yet.
     """

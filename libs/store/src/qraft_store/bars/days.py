@@ -81,12 +81,12 @@ def read_sha256(path: Path) -> str:
     """
     try:
         found = (pq.read_metadata(path).metadata or {}).get(_SHA256)
+        if found is not None:
+            return str(found.decode())
     except FileNotFoundError:
         raise
     except _DAMAGES as error:
         raise damaged(path, error) from error
-    if found is not None:
-        return str(found.decode())
     rows = read_parquet(path)  # written before content had a name
     if rows is None:
         raise FileNotFoundError(path)

@@ -8,19 +8,24 @@ or year of its closed_at (see partitions.py), so a time range is a list of folde
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+import pyarrow as pa
+
 from qraft_contracts.subjects import INTERVAL_SECONDS
 from qraft_frames.bars import BarBatch
 from qraft_store.bars.port import BarPanel, BarRevisions
+from qraft_store.bars.raw import EVER_US, checked_rows, span_us
 from qraft_store.bars.reader import SeriesReader
 from qraft_store.bars.rows import micros, table_of
 from qraft_store.bars.series import Series
 from qraft_store.bars.tiers import move_to_cold
+from qraft_store.bars.verify import check_series
 from qraft_store.bars.writer import SeriesWriter
+from qraft_store.checked import Checked
 
 _MARKET_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
@@ -106,10 +111,7 @@ class ParquetLake:
     def markets(self, interval: str) -> tuple[str, ...]:
         """Return the markets that have rows of an interval, sorted."""
         _check_interval(interval)
-        roots = [root for root in (self._root, self._cold_root) if root is not None]
-        names = {entry.name for root in roots for entry in (root / "bars" / interval).glob("*") if entry.is_dir()}
-        markets = filter(_MARKET_NAME.fullmatch, sorted(names))
-        return tuple(market for market in markets if self._reader(market, interval).has_rows())
+        return tuple(market for market in self._folders(interval) if self._reader(market, interval).has_rows())
 
     def symbols(self, *, market: str, interval: str) -> tuple[str, ...]:
         """Return the symbols stored, in any revision, sorted."""
@@ -118,6 +120,35 @@ class ParquetLake:
     def version(self, *, market: str, interval: str) -> str:
         """Return the SHA-256 that names the stored rows; see the port."""
         return self._reader(market, interval).version()
+
+    def rows(
+        self,
+        *,
+        market: str,
+        interval: str,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        as_of: datetime | None = None,
+    ) -> Iterator[pa.Table]:
+        """
+        Give every stored revision as plain rows; see the port.
+
+        Raises:
+            Malformed: if a file of the range is damaged.
+        """
+        known_us = EVER_US if as_of is None else micros(as_of)
+        return self._reader(market, interval).rows(*span_us(start, end), known_us=known_us)
+
+    def append_rows(self, rows: pa.Table, *, market: str, interval: str) -> int:
+        """
+        Store plain rows; see the port. Partitions that end within the call are written whole.
+
+        Raises:
+            ValueError: as the port says; partitions before the faulty one are stored.
+            Transient: if another process writes the series, or the disk is full.
+        """
+        _check_interval(interval)
+        return self._writer(market, interval).append(checked_rows(rows, interval=interval), is_restored=True)
 
     def tier(self, *, market: str, interval: str, before: datetime) -> int:
         """
@@ -149,10 +180,32 @@ class ParquetLake:
         """
         return self._writer(market, interval).make_columns(verify=True)
 
+    def verify(self) -> Checked:
+        """
+        Read every file of every series and name what is damaged; takes no lock.
+
+        The tail of a partition that grows has no hash yet: of it the messages, order, grid and place are checked.
+
+        Raises:
+            Transient: if partitions were moved to a cold root that was not given or is not there.
+        """
+        checked = Checked()
+        for interval in INTERVAL_SECONDS:
+            for market in self._folders(interval):
+                series = self._series(market, interval)
+                series.check()
+                checked.add(check_series(series))
+        return checked
+
     def close(self) -> None:
         """Give every series that this process wrote to other writers."""
         while self._writers:
             self._writers.popitem()[1].close()
+
+    def _folders(self, interval: str) -> list[str]:
+        roots = [root for root in (self._root, self._cold_root) if root is not None]
+        names = {entry.name for root in roots for entry in (root / "bars" / interval).glob("*") if entry.is_dir()}
+        return [name for name in sorted(names) if _MARKET_NAME.fullmatch(name)]
 
     def _series(self, market: str, interval: str) -> Series:
         _check_interval(interval)

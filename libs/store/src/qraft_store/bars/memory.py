@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -17,7 +17,8 @@ from qraft_frames.bars import BarBatch
 from qraft_store.bars.content import rows_sha256, series_version, sort_rows
 from qraft_store.bars.partitions import Division
 from qraft_store.bars.port import BarPanel, BarRevisions
-from qraft_store.bars.rows import REVISION_MAX, ROW_SCHEMA, VALUES, closed_micros
+from qraft_store.bars.raw import EVER_US, checked_rows, span_us, within
+from qraft_store.bars.rows import REVISION_MAX, ROW_SCHEMA, VALUES, closed_micros, micros
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _Key = tuple[str, datetime, int]  # symbol, closed_at, revision
@@ -171,9 +172,47 @@ class MemoryBarStore:
 
     def version(self, *, market: str, interval: str) -> str:
         """Return the SHA-256 that names the stored rows; see the port."""
+        parts = list(self._partitions(market, interval))
+        return series_version(market, interval, [(name, rows_sha256(rows)) for name, rows in parts])
+
+    def rows(
+        self,
+        *,
+        market: str,
+        interval: str,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        as_of: datetime | None = None,
+    ) -> Iterator[pa.Table]:
+        """Give every stored revision as plain rows; see the port."""
+        (first, last), known = span_us(start, end), EVER_US if as_of is None else micros(as_of)
+        for _, rows in self._partitions(market, interval):
+            found = within(rows, first_us=first, last_us=last, known_us=known)
+            if found.num_rows:
+                yield found
+
+    def append_rows(self, rows: pa.Table, *, market: str, interval: str) -> int:
+        """Store plain rows; see the port."""
+        series = self._series.setdefault((market, interval), _Series())
+        new: dict[_Key, _Row] = {}
+        for row in checked_rows(rows, interval=interval).to_pylist():
+            key = (row["symbol"], row["closed_at"], row["revision"])
+            candidate = _Row(row["known_at"], Origin(row["origin"]), tuple(row[name] for name in VALUES))
+            stored = series.rows.get(key) or new.get(key)
+            if stored is None:
+                if not key[2] and key[1] < series.end:
+                    raise ValueError(f"expected closed_at from {format_instant(series.end)} on, received {key}")
+                new[key] = candidate
+            elif not (_equal(stored, candidate) and stored.known_at == candidate.known_at
+                      and stored.origin is candidate.origin):  # fmt: skip
+                raise ValueError(f"expected the stored values again for {key}, received others")
+        series.rows |= new
+        series.end = max((closed_at for _, closed_at, revision in new if revision == 0), default=series.end)
+        return len(new)
+
+    def _partitions(self, market: str, interval: str) -> Iterator[tuple[str, pa.Table]]:
+        """Give the name and the sorted rows of each partition that the lake would have, oldest first."""
         rows = self._series.get((market, interval), _Series()).rows
-        if not rows:
-            return series_version(market, interval, [])
         columns = ("symbol", "closed_at", "revision", "known_at", "origin", *VALUES)
         table = pa.Table.from_pylist(
             [
@@ -184,9 +223,8 @@ class MemoryBarStore:
         )
         division = Division(interval)
         ordinals = division.ordinals(closed_micros(table))
-        names = [division.partition(int(ordinal)).name for ordinal in np.unique(ordinals)]
-        parts = [sort_rows(table.filter(pa.array(ordinals == ordinal))) for ordinal in np.unique(ordinals)]
-        return series_version(market, interval, list(zip(names, map(rows_sha256, parts), strict=True)))
+        for ordinal in np.unique(ordinals):
+            yield division.partition(int(ordinal)).name, sort_rows(table.filter(pa.array(ordinals == ordinal)))
 
 
 def _equal(left: _Row, right: _Row) -> bool:

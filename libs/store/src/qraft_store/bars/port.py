@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from qraft_contracts.origin import Origin
 from qraft_frames.bars import BarBatch
@@ -115,5 +116,36 @@ class BarStore(Protocol):
         Return the SHA-256 that names the stored rows; it changes with every row stored and with nothing else.
 
         Equal rows give equal versions in every adapter, however and in what order they were stored.
+        """
+        ...
+
+    def rows(
+        self,
+        *,
+        market: str,
+        interval: str,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        as_of: datetime | None = None,
+    ) -> Iterator[pa.Table]:
+        """
+        Give every stored revision as plain rows (bars.rows.ROW_SCHEMA).
+
+        start < closed_at <= end and known_at <= as_of, None = without a limit. Oldest first, a day, month or year of
+        closed_at at a time, each table sorted by closed_at, symbol and revision; no table is empty.
+        """
+        ...
+
+    def append_rows(self, rows: pa.Table, *, market: str, interval: str) -> int:
+        """
+        Store plain rows as `rows` gave them, of one call or several, oldest first; return how many were new.
+
+        What is stored must be equal in everything, known_at and origin too. Unlike in `append` a revision may come
+        before, or without, the first row of its bar; revision 0 never goes back here either.
+
+        Raises:
+            ValueError: if a row is not what the store would give, comes with other values than the stored ones, or is
+                a new row of revision 0 before the stored end.
+            Transient: if another process writes the series, or the disk is full.
         """
         ...

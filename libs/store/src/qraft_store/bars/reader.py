@@ -8,6 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+import pyarrow as pa
+
 from qraft_store.bars.columns import COLUMNS, ColumnsHeader, FileKey, file_key, read_header
 from qraft_store.bars.content import rows_sha256, series_version, sort_rows
 from qraft_store.bars.days import TAIL, read_sha256, read_tail
@@ -16,6 +18,7 @@ from qraft_store.bars.panel import MAX_PANEL_CELLS, PanelDraft
 from qraft_store.bars.partitions import Partition
 from qraft_store.bars.parts import ColumnsPart, Part, TablePart, TailPart, Wanted, add_run
 from qraft_store.bars.port import BarPanel, BarRevisions
+from qraft_store.bars.raw import within
 from qraft_store.bars.rows import instant_of, micros, new_rows
 from qraft_store.bars.series import Series
 
@@ -101,6 +104,17 @@ class SeriesReader:
         """Return the symbols stored, in any revision, sorted."""
         parts = (part for partition in self.series.partitions() for part in self._parts_of(partition, is_latest=False))
         return tuple(sorted({name for part in parts for name in part.symbols()}))
+
+    def rows(self, first_us: int, last_us: int, *, known_us: int) -> Iterator[pa.Table]:
+        """Give all rows with first_us <= closed_at <= last_us and known_at <= known_us, a partition at a time."""
+        for partition in self.series.partitions():
+            if partition.end_us <= first_us or partition.start_us > last_us:
+                continue
+            rows = self.series.read_rows(partition)
+            if rows is not None:
+                found = within(sort_rows(new_rows(rows, None)), first_us=first_us, last_us=last_us, known_us=known_us)
+                if found.num_rows:
+                    yield found
 
     def has_rows(self) -> bool:
         """Return whether anything is stored."""

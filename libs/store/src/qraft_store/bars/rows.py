@@ -132,11 +132,11 @@ def _repeat(values: Sequence[int], counts: Sequence[int], kind: pa.DataType) -> 
     return pa.array(np.repeat(np.asarray(values, dtype=np.int64), counts)).cast(kind)
 
 
-def new_rows(candidates: pa.Table, stored: pa.Table | None) -> pa.Table:
+def new_rows(candidates: pa.Table, stored: pa.Table | None, *, is_exact: bool = False) -> pa.Table:
     """
     Return the candidates that are not stored yet, in their order; equal repetitions are left out.
 
-    Both tables hold rows of one day.
+    Both tables hold rows of one partition. is_exact: equal in known_at and origin too, not only in the values.
 
     Raises:
         ValueError: if a row comes again with other values under the same revision.
@@ -150,15 +150,20 @@ def new_rows(candidates: pa.Table, stored: pa.Table | None) -> pa.Table:
     first_of_group = order[np.maximum.accumulate(np.where(is_first, np.arange(len(key)), 0))]
     values = np.column_stack([floats_of(both, name) for name in VALUES])
     same = _equal(values[order], values[first_of_group]).all(axis=1)
+    if is_exact:
+        for column in (known_micros(both), encode_texts(both["origin"])[1]):
+            same &= column[order] == column[first_of_group]
     if not same.all():
         _raise_changed(both, int(order[np.flatnonzero(~same)[0]]))
     keep = np.sort(order[is_first])
     return both.take(keep[keep >= known.num_rows])
 
 
-def checked_end(new: pa.Table, end: int) -> int:
+def checked_end(new: pa.Table, end: int, *, is_restored: bool = False) -> int:
     """
     Return the end of a series after these new rows of one partition, microseconds.
+
+    is_restored: rows of another store, where a revision may stand without, and so beyond, a first row.
 
     Raises:
         ValueError: if a row of revision 0 is before the end, or a later revision beyond it.
@@ -171,7 +176,7 @@ def checked_end(new: pa.Table, end: int) -> int:
             f"{format_instant(instant_of(oldest))}: a late row is stored as a revision"
         )
     newest, end = int(closed_at[~is_first].max(initial=0)), int(closed_at[is_first].max(initial=end))
-    if newest > end:
+    if newest > end and not is_restored:
         raise ValueError(
             f"expected a revision of a bar up to {format_instant(instant_of(end))}, received one of "
             f"{format_instant(instant_of(newest))}: the first row of a bar is revision 0"

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import shutil
 from contextlib import suppress
-from pathlib import Path
 
-from qraft_contracts.outcomes import Transient
 from qraft_store.bars.columns import COLUMNS
 from qraft_store.bars.days import PARQUET, TAIL
 from qraft_store.bars.partitions import Partition
 from qraft_store.bars.series import TIERED, Series
-from qraft_store.files import sync_folder
+from qraft_store.files import copy_whole
 
 
 def move_to_cold(series: Series, partition: Partition) -> int:
@@ -30,28 +25,10 @@ def move_to_cold(series: Series, partition: Partition) -> int:
     hot, cold = series.folder(partition), series.cold / partition.name
     if (hot / TAIL).exists() or not (hot / PARQUET).exists():
         return 0
-    temporary = cold / f".{PARQUET}.tmp"
-    try:
-        cold.mkdir(parents=True, exist_ok=True)
-        (series.hot / TIERED).touch()
-        shutil.copyfile(hot / PARQUET, temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        if _sha256(temporary) != _sha256(hot / PARQUET):
-            raise Transient("cold_tier_damaged", f"expected the bytes of {hot / PARQUET} in {temporary}, read others")
-        temporary.replace(cold / PARQUET)
-        sync_folder(cold)
-        sync_folder(cold.parent)
-        size = (hot / PARQUET).stat().st_size
-    except OSError as error:
-        raise Transient("lake_write_failed", f"could not move {hot} to {cold}: {error}; is the disk full?") from error
+    (series.hot / TIERED).touch()
+    size = copy_whole(hot / PARQUET, cold / PARQUET)
     (hot / COLUMNS).unlink(missing_ok=True)
     (hot / PARQUET).unlink()
     with suppress(OSError):  # what else lies there stays
         hot.rmdir()
     return size
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -82,11 +82,12 @@ class SeriesWriter:
             self._end = closed_at
         return is_next
 
-    def append(self, rows: pa.Table) -> int:
+    def append(self, rows: pa.Table, *, is_restored: bool = False) -> int:
         """
         Store the rows, partition by partition, and return how many were new.
 
         All partitions but the last of them are closed and written whole; the last one grows by one message.
+        is_restored: rows of another store, by the rules of the port's append_rows.
 
         Raises:
             ValueError: if a row of revision 0 is before the stored end, a revision beyond it, or a stored row comes
@@ -98,16 +99,17 @@ class SeriesWriter:
         for ordinal in np.unique(ordinals):
             of_partition = rows.filter(pa.array(ordinals == ordinal)).combine_chunks()
             partition = self._division.partition(int(ordinal))
-            n_new += self._append_to(partition, of_partition, is_last=ordinal == ordinals.max())
+            is_last = ordinal == ordinals.max()
+            n_new += self._append_to(partition, of_partition, is_last=is_last, is_restored=is_restored)
         return n_new
 
-    def _append_to(self, partition: Partition, rows: pa.Table, *, is_last: bool) -> int:
+    def _append_to(self, partition: Partition, rows: pa.Table, *, is_last: bool, is_restored: bool) -> int:
         closed_at, is_first = closed_micros(rows), is_first_revision(rows)
         is_ahead = is_first.all() and closed_at.min() > self._end  # then nothing stored can be among them
-        rows = new_rows(rows, None if is_ahead else self._series.read_rows(partition))
+        rows = new_rows(rows, None if is_ahead else self._series.read_rows(partition), is_exact=is_restored)
         if rows.num_rows == 0:
             return 0
-        end = checked_end(rows, self._end)
+        end = checked_end(rows, self._end, is_restored=is_restored)
         if is_last and partition.end_us > self._end:
             (record,) = rows.combine_chunks().to_batches()
             self._tail_of(partition).append(record)

@@ -19,6 +19,7 @@ from qraft_store.bars.content import rows_sha256, series_version, sort_rows
 from qraft_store.bars.panel import MAX_PANEL_CELLS, PanelDraft
 from qraft_store.bars.partitions import Division
 from qraft_store.bars.port import BarPanel, BarRevisions
+from qraft_store.bars.raw import checked_rows, span_us
 from qraft_store.bars.rows import (
     ROW_SCHEMA,
     checked_end,
@@ -62,7 +63,18 @@ class ClickHouseBars:
             by_series.setdefault((batch.market, batch.interval), []).append(batch)
         return sum(self._append(market, interval, table_of(part)) for (market, interval), part in by_series.items())
 
-    def _append(self, market: str, interval: str, rows: pa.Table) -> int:
+    def append_rows(self, rows: pa.Table, *, market: str, interval: str) -> int:
+        """
+        Store plain rows; see the port. Nothing of a faulty call is stored.
+
+        Raises:
+            ValueError: as the port says.
+            Transient: if ClickHouse cannot be reached or is full; the same call again stores what is missing.
+        """
+        _division(market, interval)
+        return self._append(market, interval, checked_rows(rows, interval=interval), is_restored=True)
+
+    def _append(self, market: str, interval: str, rows: pa.Table, *, is_restored: bool = False) -> int:
         self._make()
         division = _division(market, interval)
         end = self._ends.pop((market, interval), None)
@@ -74,8 +86,8 @@ class ClickHouseBars:
         for ordinal in np.unique(ordinals):
             part = rows.filter(pa.array(ordinals == ordinal)).combine_chunks()
             is_ahead = is_first_revision(part).all() and closed_micros(part).min() > end
-            new = new_rows(part, None if is_ahead else self._stored(market, interval, part))
-            end = checked_end(new, end)
+            new = new_rows(part, None if is_ahead else self._stored(market, interval, part), is_exact=is_restored)
+            end = checked_end(new, end, is_restored=is_restored)
             parts.append(new)
         new = pa.concat_tables([ROW_SCHEMA.empty_table(), *parts])
         for part in _inserts(new):
@@ -184,6 +196,27 @@ class ClickHouseBars:
                 self._sha256s[key] = rows_sha256(sort_rows(rows))
             found.append((division.of(row["first"]).name, self._sha256s[key]))
         return series_version(market, interval, found)
+
+    def rows(
+        self,
+        *,
+        market: str,
+        interval: str,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        as_of: datetime | None = None,
+    ) -> Iterator[pa.Table]:
+        """Give every stored revision as plain rows; see the port."""
+        unit = _division(market, interval).unit
+        first, last = span_us(start, end)
+        known = LATEST_US if as_of is None else micros(as_of)
+        wanted = self._range(market, interval, None, first=first, last=last, known=known, revisions="all")
+        periods = self._executor.select(sql_bars.select_periods(wanted, unit=unit)) if self._exists() else pa.table({})
+        for row in periods.to_pylist():
+            found = self._select(
+                market, interval, None, first=row["first"], last=row["last"], known=known, revisions="all"
+            )
+            yield sort_rows(found).combine_chunks()
 
     def _make(self) -> None:
         if not self._is_made:

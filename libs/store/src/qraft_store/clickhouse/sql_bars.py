@@ -92,6 +92,14 @@ def select_symbols(table: str, *, market: str, interval: str) -> str:
     return f"SELECT DISTINCT symbol FROM {table} WHERE {_of_series(market, interval)} ORDER BY symbol"
 
 
+def select_periods(wanted: BarRange, *, unit: str) -> str:
+    """Return the query for the first and last closed_at of each day, month or year of a range that holds rows."""
+    return (
+        f"SELECT toUnixTimestamp64Micro(min(closed_at)) AS first, toUnixTimestamp64Micro(max(closed_at)) AS last "
+        f"FROM {wanted.table} WHERE {wanted.where()} GROUP BY {_PERIODS[unit]} ORDER BY first"
+    )
+
+
 def select_fingerprints(table: str, columns: Sequence[str], *, market: str, interval: str, unit: str) -> str:
     """Return the query for what tells whether a day, month or year has changed: its rows and a sum of hashes."""
     values = selected(columns).replace(" AS closed_at_us", "").replace(" AS known_at_us", "")

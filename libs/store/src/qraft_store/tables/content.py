@@ -11,16 +11,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 
-def content_hash(table: pa.Table) -> str:
+def content_hash(table: pa.Table, *, element: str = "item") -> str:
     """
     Return the SHA-256 of sorted rows: of each column its empty cells, then lengths where there are any, then values.
 
     Texts and lists are hashed by their lengths and their contents on end; -0.0 is 0.0, as in a comparison.
+
+    element: how the elements of a list are called. Arrow calls them item, Parquet element; earlier releases hashed
+    whichever it was, so that a hash of theirs may be of the other one.
     """
     digest = hashlib.sha256()
     for name in table.column_names:
         column: Any = table[name].combine_chunks()
-        digest.update(f"{name} {column.type} {len(column)}\n".encode())
+        is_list = pa.types.is_list(column.type)
+        kind = f"list<{element}: {column.type.value_type}>" if is_list else str(column.type)
+        digest.update(f"{name} {kind} {len(column)}\n".encode())
         _hash_column(digest, column)
     return digest.hexdigest()
 

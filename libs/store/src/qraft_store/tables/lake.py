@@ -15,13 +15,17 @@ from typing import Final, TypeVar
 
 import pyarrow as pa
 
+from qraft_contracts.kinds import KINDS
 from qraft_contracts.outcomes import Malformed
+from qraft_store.checked import Checked
 from qraft_store.tables.content import content_hash, version_of
-from qraft_store.tables.manifest import MANIFEST, Manifest, load_manifest
+from qraft_store.tables.folder import TableFolder
+from qraft_store.tables.manifest import MANIFEST, Manifest, Part, foreign_partitions, grouped, load_manifest
 from qraft_store.tables.port import Appended, Revisions
 from qraft_store.tables.quarantine import read_quarantine
 from qraft_store.tables.scan import Query, last_rows, partition_rows, scan
 from qraft_store.tables.schema import check_market, instant_of, kind_of, micros, wanted_columns
+from qraft_store.tables.verify import check_table
 from qraft_store.tables.writer import TableWriter
 
 # A writer merges a partition's parts at most once an append; a reader that loses this often races something else.
@@ -34,10 +38,15 @@ Result = TypeVar("Result")
 
 
 class ParquetTables:
-    """Tables under a root folder. The first append to a table locks it until `close`."""
+    """
+    Tables under a root folder. The first append to a table locks it until `close`.
 
-    def __init__(self, root: Path) -> None:
+    root: where rows are written. cold_root: where `tier` moves old partitions to, and where they are read from.
+    """
+
+    def __init__(self, root: Path, *, cold_root: Path | None = None) -> None:
         self._root = root
+        self._cold_root = cold_root
         self._writers: dict[tuple[str, str], TableWriter] = {}
         self._opening = threading.Lock()
         # Of a folder the manifest last read and the file it was read from; replaced files have another inode.
@@ -122,7 +131,20 @@ class ParquetTables:
 
     def quarantine(self, kind: str, *, market: str) -> pa.Table:
         """Return the quarantined rows, as received, with their `reason`; a row refused twice for one reason once."""
-        return read_quarantine(self._folder(kind, market), kind=kind)
+        return read_quarantine(self._folder(kind, market).hot, kind=kind)
+
+    def verify(self) -> Checked:
+        """
+        Read every file of every table, compare it with its manifest, and name what is damaged; takes no lock.
+
+        Raises:
+            Transient: if parts were moved to a cold root that was not given or is not there.
+        """
+        checked = Checked()
+        for kind in (name for name in KINDS if name != "bars"):
+            for folder in sorted(path for path in (self._root / "tables" / kind).glob("*") if path.is_dir()):
+                checked.add(check_table(self._folder(kind, folder.name), kind=kind, market=folder.name))
+        return checked
 
     def close(self) -> None:
         """Merge what is left in parts and give every table that this process wrote to other writers."""
@@ -133,8 +155,25 @@ class ParquetTables:
             finally:
                 writer.close()
 
-    def _folder(self, kind: str, market: str) -> Path:
-        return self._root / "tables" / kind_of(kind).name / check_market(market)
+    def tier(self, kind: str, *, market: str, before: datetime) -> int:
+        """
+        Move the partitions whose rows are all older than an instant to the cold root; return the bytes moved.
+
+        For the process that writes the table. What was read before is read after, and has the same version.
+
+        Raises:
+            ValueError: if the lake has no cold root.
+            Transient: if another process writes the table, or the cold root cannot be written.
+        """
+        if self._cold_root is None:
+            raise ValueError("expected a cold root to move partitions to, the lake was opened without one")
+        return self._writer(kind, market).tier(before_us=micros(before))
+
+    def _folder(self, kind: str, market: str) -> TableFolder:
+        place = Path("tables", kind_of(kind).name, check_market(market))
+        folder = TableFolder(self._root / place, self._cold_root / place if self._cold_root else None)
+        folder.check()
+        return folder
 
     def _writer(self, kind: str, market: str) -> TableWriter:
         folder = self._folder(kind, market)
@@ -144,7 +183,7 @@ class ParquetTables:
             return self._writers[kind, market]
 
     def _manifest(self, kind: str, market: str) -> Manifest:
-        folder = self._folder(kind, market)
+        folder = self._folder(kind, market).hot
         try:
             status = (folder / MANIFEST).stat()
         except FileNotFoundError:
@@ -155,7 +194,7 @@ class ParquetTables:
             kept = self._manifests[folder] = (identity, load_manifest(folder) or Manifest(kind, market))
         return kept[1]
 
-    def _on_disk(self, kind: str, market: str, read: Callable[[Path, Manifest], Result]) -> Result:
+    def _on_disk(self, kind: str, market: str, read: Callable[[TableFolder, Manifest], Result]) -> Result:
         """Return what `read` makes of the table; again if files it names have been merged away meanwhile."""
         folder = self._folder(kind, market)
         missing: FileNotFoundError | None = None
@@ -169,20 +208,25 @@ class ParquetTables:
                     break
         raise Malformed(
             "damaged_lake_file",
-            f"expected the files that {folder / MANIFEST} names: {missing}; restore it, or move {folder} away and "
-            f"load it again",
+            f"expected the files that {folder.hot / MANIFEST} names: {missing}; restore it, or move {folder.hot} away "
+            f"and load it again",
         ) from missing
 
-    def _version(self, folder: Path, manifest: Manifest) -> str:
-        contents = []
-        for name, parts in manifest.partitions.items():
-            files = tuple(part.file for part in parts)
-            if len(parts) == 1:
-                contents.append((name, parts[0].content))
-                continue
-            if files not in self._contents:
-                if len(self._contents) >= _CONTENTS_MAX:
-                    self._contents.clear()
-                self._contents[files] = content_hash(partition_rows(folder, parts, kind=kind_of(manifest.kind)))
-            contents.append((name, self._contents[files]))
+    def _version(self, folder: TableFolder, manifest: Manifest) -> str:
+        # Partitions that an older release made shorter count as those that the next writer makes of them.
+        old = foreign_partitions(manifest)
+        whole = {name: parts for name, parts in manifest.partitions.items() if name not in old}
+        for name, parts in grouped(manifest, old).items():
+            whole[name] = [*whole.get(name, []), *parts]
+        contents = [(name, self._content(folder, parts, kind=manifest.kind)) for name, parts in whole.items()]
         return version_of(manifest.kind, manifest.market, contents)
+
+    def _content(self, folder: TableFolder, parts: Sequence[Part], *, kind: str) -> str:
+        if len(parts) == 1:
+            return parts[0].content
+        files = tuple(part.file for part in parts)
+        if files not in self._contents:
+            if len(self._contents) >= _CONTENTS_MAX:
+                self._contents.clear()
+            self._contents[files] = content_hash(partition_rows(folder, parts, kind=kind_of(kind)))
+        return self._contents[files]

@@ -16,12 +16,13 @@ import msgspec
 
 from qraft_contracts.outcomes import Malformed
 from qraft_store.files import write_whole
+from qraft_store.tables.layout import partition_name, period_of
 
 MANIFEST: Final = "manifest.json"
 _FORMAT: Final = 1
 
 
-class Part(msgspec.Struct, frozen=True):
+class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
     One Parquet file of a partition, in so many row groups. Instants are microseconds since 1970, bounds inclusive.
 
@@ -41,7 +42,7 @@ class Part(msgspec.Struct, frozen=True):
     content: str
 
 
-class Manifest(msgspec.Struct):
+class Manifest(msgspec.Struct, forbid_unknown_fields=True):  # a damaged name must not read as an empty table
     """All partitions of a table, each with its parts, oldest part first; symbols in the order in which they came."""
 
     kind: str
@@ -73,7 +74,7 @@ def load_manifest(folder: Path) -> Manifest | None:
         manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
     except FileNotFoundError:
         return None
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise Malformed(
             "damaged_lake_file",
             f"expected the manifest of a table in {path}: {error}; move {folder} away and load it again",
@@ -92,6 +93,21 @@ def save_manifest(folder: Path, manifest: Manifest) -> None:
     """
     data = msgspec.json.encode(manifest)
     write_whole(folder / MANIFEST, lambda file: file.write(data))
+
+
+def foreign_partitions(manifest: Manifest) -> list[str]:
+    """Return the partitions that are not of the length that this release gives the table; see layout.period_of."""
+    prefix = f"{period_of(manifest.kind, manifest.market)}="
+    return [name for name in manifest.partitions if not name.startswith(prefix)]
+
+
+def grouped(manifest: Manifest, names: Iterable[str]) -> dict[str, list[Part]]:
+    """Return the parts of some partitions, shorter than they should be, by the partitions that they belong to."""
+    found: dict[str, list[Part]] = {}
+    for name in names:
+        for part in manifest.partitions[name]:
+            found.setdefault(partition_name(manifest.kind, manifest.market, part.first), []).append(part)
+    return found
 
 
 def overlaps(parts: Sequence[Part]) -> bool:

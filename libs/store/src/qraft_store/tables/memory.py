@@ -131,7 +131,7 @@ class MemoryTables:
     def version(self, kind: str, *, market: str) -> str:
         """Return the SHA-256 that names the stored content; a Parquet lake of the same rows has the same."""
         rows = [row for group in self._table(kind, market).sorted() for row in group]
-        partitions = groupby(rows, key=lambda row: partition_name(kind, row["event_at"]))
+        partitions = groupby(rows, key=lambda row: partition_name(kind, market, row["event_at"]))
         return version_of(
             kind, market, [(name, content_hash(_table_of(kind, list(part)))) for name, part in partitions]
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from qraft_contracts.kinds import Kind
 from qraft_contracts.outcomes import Malformed
 from qraft_store.files import write_whole
 from qraft_store.tables.content import content_hash
+from qraft_store.tables.folder import TableFolder
 from qraft_store.tables.manifest import Manifest, Part
 from qraft_store.tables.rows import is_ordered
 from qraft_store.tables.schema import distinct, micros_of, table_schema
@@ -77,7 +79,14 @@ def _write(rows: pa.Table, file: Any, *, group_rows: int) -> None:
 
 
 def read_part(
-    folder: Path, part: Part, *, kind: Kind, columns: Sequence[str], first: int, last: int, newest_groups: int = 0
+    folder: TableFolder,
+    part: Part,
+    *,
+    kind: Kind,
+    columns: Sequence[str],
+    first: int,
+    last: int,
+    newest_groups: int = 0,
 ) -> pa.Table:
     """
     Return a part's rows with first <= event_at <= last, in order, with the columns asked for and event_at.
@@ -88,8 +97,18 @@ def read_part(
         FileNotFoundError: if there is no such file: the writer may have merged it since the manifest was read.
         Malformed: if it is half-written, damaged, or of another schema.
     """
-    path = folder / part.file
     names = list(dict.fromkeys([*columns, "event_at"]))
+    *first_tried, path = folder.paths_of(part.file)
+    for hot in first_tried:
+        # A part that is moved away in between has been put into the other place before.
+        with suppress(FileNotFoundError):
+            return _read_file(hot, part, kind=kind, names=names, first=first, last=last, newest_groups=newest_groups)
+    return _read_file(path, part, kind=kind, names=names, first=first, last=last, newest_groups=newest_groups)
+
+
+def _read_file(
+    path: Path, part: Part, *, kind: Kind, names: Sequence[str], first: int, last: int, newest_groups: int
+) -> pa.Table:
     try:
         size = path.stat().st_size
         if size != part.n_bytes:

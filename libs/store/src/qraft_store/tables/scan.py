@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from qraft_contracts.kinds import Kind
+from qraft_store.tables.folder import TableFolder
 from qraft_store.tables.manifest import Manifest, Part, overlaps
 from qraft_store.tables.parts import keep, read_part, with_symbols
 from qraft_store.tables.port import Revisions
@@ -41,7 +41,7 @@ class Query:
         )
 
 
-def scan(folder: Path, manifest: Manifest, query: Query) -> pa.Table:
+def scan(folder: TableFolder, manifest: Manifest, query: Query) -> pa.Table:
     """Return the rows that a query wants, sorted, with its columns in its order."""
     bits = None if query.symbols is None else manifest.bits(query.symbols)
     found = []
@@ -54,7 +54,7 @@ def scan(folder: Path, manifest: Manifest, query: Query) -> pa.Table:
     return pa.concat_tables([wanted.empty_table(), *(table.select(query.columns) for table in found)]).cast(wanted)
 
 
-def _partition(folder: Path, parts: Sequence[Part], query: Query, *, newest_groups: int = 0) -> pa.Table:
+def _partition(folder: TableFolder, parts: Sequence[Part], query: Query, *, newest_groups: int = 0) -> pa.Table:
     """Return one partition's wanted rows with the columns of the query, and more that were needed to choose them."""
     is_mixed = overlaps(parts)
     columns = _needed(parts, query, is_mixed=is_mixed)
@@ -101,7 +101,7 @@ def _filtered(table: pa.Table, part: Part, query: Query) -> pa.Table:
     return with_symbols(table, query.symbols)
 
 
-def partition_rows(folder: Path, parts: Sequence[Part], *, kind: Kind) -> pa.Table:
+def partition_rows(folder: TableFolder, parts: Sequence[Part], *, kind: Kind) -> pa.Table:
     """Return all rows of a partition, every revision, sorted."""
     columns = tuple(table_schema(kind.name).names)
     first, last = min(part.first for part in parts), max(part.last for part in parts)
@@ -109,7 +109,7 @@ def partition_rows(folder: Path, parts: Sequence[Part], *, kind: Kind) -> pa.Tab
     return _partition(folder, parts, Query(kind, None, first, last, known, columns, "all")).select(columns)
 
 
-def last_rows(folder: Path, manifest: Manifest, query: Query, n: int) -> pa.Table:
+def last_rows(folder: TableFolder, manifest: Manifest, query: Query, n: int) -> pa.Table:
     """Return of each symbol the n newest rows, walking back from the newest partition until all have them."""
     missing = set(manifest.symbols) if query.symbols is None else set(query.symbols) & set(manifest.symbols)
     have = dict.fromkeys(missing, 0)
@@ -131,7 +131,7 @@ def last_rows(folder: Path, manifest: Manifest, query: Query, n: int) -> pa.Tabl
     return pa.concat_tables([schema.empty_table(), *reversed(found)]).select(list(query.columns)).cast(schema)
 
 
-def _newest(folder: Path, parts: Sequence[Part], query: Query, wanted: dict[str, int]) -> pa.Table:
+def _newest(folder: TableFolder, parts: Sequence[Part], query: Query, wanted: dict[str, int]) -> pa.Table:
     """
     Return of each symbol its newest wanted rows of a partition.
 

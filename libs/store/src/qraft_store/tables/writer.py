@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import os
 import threading
-from pathlib import Path
+from contextlib import suppress
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
 
 from qraft_contracts.outcomes import Malformed
-from qraft_store.files import lock_writer
+from qraft_store.files import copy_whole, lock_writer
+from qraft_store.tables.folder import TIERED, TableFolder
 from qraft_store.tables.layout import partitions_of
-from qraft_store.tables.manifest import MANIFEST, Manifest, Part, load_manifest, save_manifest
+from qraft_store.tables.manifest import (
+    MANIFEST,
+    Manifest,
+    Part,
+    foreign_partitions,
+    grouped,
+    load_manifest,
+    save_manifest,
+)
 from qraft_store.tables.parts import SUFFIX, read_part, write_part
 from qraft_store.tables.port import Appended
 from qraft_store.tables.quarantine import Quarantine, with_reasons
@@ -29,15 +38,17 @@ _SMALL_ROWS: Final = 8_192
 class TableWriter:
     """Appends rows to one table. Holds a file lock for as long as it lives."""
 
-    def __init__(self, folder: Path, *, kind: str, market: str) -> None:
+    def __init__(self, places: TableFolder, *, kind: str, market: str) -> None:
+        folder = places.hot
         folder.mkdir(parents=True, exist_ok=True)
-        self._folder, self._kind = folder, kind_of(kind)
+        self._places, self._folder, self._kind = places, folder, kind_of(kind)
         self._lock = lock_writer(folder / ".writer.lock")
         self._calls = threading.Lock()  # services append from worker threads
         self._quarantine = Quarantine(folder, kind=kind)
         is_open = False
         try:
             self._manifest = self._open(market)
+            self._divide_anew()
             is_open = True
         finally:
             if not is_open:  # nobody holds this writer: the next attempt must not find it locked
@@ -47,19 +58,45 @@ class TableWriter:
         """Load or create the manifest and remove the files that a killed writer did not commit."""
         files = [path for path in self._folder.glob(f"*=*/*{SUFFIX}") if not path.name.startswith(".")]
         manifest = load_manifest(self._folder)
+        cold = [] if self._places.cold is None else list(self._places.cold.glob("*=*/*"))
         if manifest is None:
-            if files:
+            if files or cold:
                 raise Malformed(
                     "damaged_lake_file",
-                    f"expected {self._folder / MANIFEST} beside {len(files)} files of rows; restore it, or move "
-                    f"{self._folder} away and load it again",
+                    f"expected {self._folder / MANIFEST} beside {len(files) + len(cold)} files of rows; restore it, "
+                    f"or move {self._folder} away and load it again",
                 )
             manifest = Manifest(self._kind.name, market)
             save_manifest(self._folder, manifest)
-        named = {self._folder / part.file for parts in manifest.partitions.values() for part in parts}
-        for leftover in [*(set(files) - named), *self._folder.glob("*=*/.*.tmp"), *self._folder.glob(".*.tmp")]:
+        named = {path for file in _files(manifest) for path in self._places.paths_of(file)}
+        leftovers = [*(set(files) - named), *self._folder.glob("*=*/.*.tmp"), *self._folder.glob(".*.tmp")]
+        leftovers += [path for path in cold if path not in named]
+        for leftover in leftovers:
             leftover.unlink(missing_ok=True)
         return manifest
+
+    def _divide_anew(self) -> None:
+        """Put the rows of partitions that an older release made of another length into those of this one, at once."""
+        old = foreign_partitions(self._manifest)
+        if not old:
+            return
+        manifest = self._copy()
+        for name, parts in grouped(self._manifest, old).items():
+            # An older release that came after this one may have stored a row in both.
+            both = self._read([*manifest.partitions.get(name, []), *parts])
+            rows = judge(self._kind, both, None).new
+            manifest.partitions[name] = [write_part(self._folder, name, rows, manifest=manifest)]
+        for name in old:
+            del manifest.partitions[name]
+        self._commit(manifest)
+
+    def _copy(self) -> Manifest:
+        return Manifest(
+            self._manifest.kind,
+            self._manifest.market,
+            symbols=list(self._manifest.symbols),
+            partitions=dict(self._manifest.partitions),
+        )
 
     def append(self, rows: pa.Table) -> Appended:
         """
@@ -79,15 +116,10 @@ class TableWriter:
         good = received if is_good.all() else received.filter(pa.array(is_good))
         place = np.flatnonzero(is_good)  # of each good row among those received
         good = canonical(self._kind, good)
-        manifest = Manifest(
-            self._manifest.kind,
-            self._manifest.market,
-            symbols=list(self._manifest.symbols),
-            partitions=dict(self._manifest.partitions),
-        )
+        manifest = self._copy()
         newest = max(manifest.partitions, default="")
         n_new = n_repeated = 0
-        for name, within in partitions_of(self._kind.name, micros_of(good, "event_at")):
+        for name, within in partitions_of(self._kind.name, manifest.market, micros_of(good, "event_at")):
             candidates = good if within.size == good.num_rows else good.take(within)
             judged = judge(self._kind, candidates, self._stored(manifest, name, candidates))
             n_new, n_repeated = n_new + judged.new.num_rows, n_repeated + judged.n_repeated
@@ -117,7 +149,7 @@ class TableWriter:
         columns = table_schema(self._kind.name).names
         return pa.concat_tables(
             read_part(
-                self._folder,
+                self._places,
                 part,
                 kind=self._kind,
                 columns=columns,
@@ -152,21 +184,45 @@ class TableWriter:
         save_manifest(self._folder, manifest)
         self._manifest = manifest
         for file in before - after:
-            (self._folder / file).unlink(missing_ok=True)
+            for path in self._places.paths_of(file):
+                path.unlink(missing_ok=True)
+            with suppress(OSError):  # a partition of which nothing is left
+                (self._folder / file).parent.rmdir()
 
     def compact(self) -> None:
         """Make one file of each partition that has several."""
         with self._calls:
             for name, parts in list(self._manifest.partitions.items()):
                 if len(parts) > 1:
-                    manifest = Manifest(
-                        self._manifest.kind,
-                        self._manifest.market,
-                        symbols=list(self._manifest.symbols),
-                        partitions=dict(self._manifest.partitions),
-                    )
+                    manifest = self._copy()
                     self._merge(manifest, name)
                     self._commit(manifest)
+
+    def tier(self, *, before_us: int) -> int:
+        """
+        Move the partitions whose rows are all older than an instant to the cold root; return the bytes moved.
+
+        A cold file is whole, compared and on disk before the hot one goes, and the manifest names it once, so a reader
+        finds it in one place or the other, and a kill leaves both, which are one.
+
+        Raises:
+            Transient: if the cold root cannot be written or gives back other bytes.
+        """
+        assert self._places.cold is not None, "a lake with a cold root"
+        n_bytes = 0
+        with self._calls:
+            for parts in self._manifest.partitions.values():
+                if max(part.last for part in parts) >= before_us:
+                    continue
+                for part in parts:
+                    hot, cold = self._places.paths_of(part.file)
+                    if hot.exists():
+                        (self._folder / TIERED).touch()
+                        n_bytes += copy_whole(hot, cold)
+                        hot.unlink()
+                with suppress(OSError):  # what else lies there stays
+                    (self._folder / parts[0].file).parent.rmdir()
+        return n_bytes
 
     def close(self) -> None:
         """Give the table to another writer."""

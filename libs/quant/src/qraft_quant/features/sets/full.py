@@ -6,6 +6,7 @@ from typing import Final
 
 from qraft_quant.features.catalog import FeatureSet
 from qraft_quant.features.sets.core import CORE
+from qraft_quant.features.sets.state import STATE
 from qraft_quant.features.sets.templates import each, family
 
 # Bars of five minutes: an hour, four hours, a day.
@@ -184,6 +185,6 @@ FULL: Final = FeatureSet(
     "full",
     (
         *CORE.features, *_TREND, *_MOMENTUM, *_VOLATILITY, *_DISTRIBUTION, *_VOLUME, *_POSITION, *_QUANTILE, *_CANDLE,
-        *_MEMORY, *_RANK, *_SCORE, *_MICROSTRUCTURE, *_DERIVATIVES, *_CALENDAR,
+        *_MEMORY, *_RANK, *_SCORE, *_MICROSTRUCTURE, *_DERIVATIVES, *_CALENDAR, *STATE,
     ),
 )  # fmt: skip
