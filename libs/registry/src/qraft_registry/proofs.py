@@ -24,7 +24,7 @@ PROOF_FORMAT: Final = "proof/1"
 PREFIX: Final = "proofs/"
 # What a proof must have put to the test, by kind of column; `warm_up` = features again, from later first rows.
 KINDS_REQUIRED: Final = frozenset(
-    {"feature", "warm_up", "label", "lag", "join", "normalizer", "resample", "text_bucket"}
+    {"feature", "warm_up", "label", "lag", "join", "normalizer", "resample", "text_bucket", "derived"}
 )
 CORRUPTIONS_REQUIRED: Final = frozenset({"nan", "shuffle", "noise"})
 CUT_OFFS_MIN: Final = 3
