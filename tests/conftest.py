@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import nats
 import pytest
+import structlog
 from tests.kit.servers import NatsServer, PostgresServer, nats_server, postgres_server
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _log_given_back() -> Iterator[None]:
+    """A command or service binds the log to the streams of its test, which are closed after it."""
+    yield
+    if structlog.is_configured():
+        structlog.reset_defaults()
+        structlog.contextvars.clear_contextvars()
+        logging.basicConfig(force=True)
 
 
 @pytest.fixture(scope="session")

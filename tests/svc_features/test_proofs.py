@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from qraft_contracts.origin import Origin
+from qraft_contracts.outcomes import Refused
 from qraft_frames.bars import BarBatch
 from qraft_quant.features import CORE, FULL, FeatureSet
 from qraft_registry.proofs import encode_proof
@@ -51,9 +52,9 @@ async def test_proof_is_made_once_and_anew_on_demand_with_the_same_bytes() -> No
 
 
 async def test_store_without_bars_or_with_too_few_is_refused() -> None:
-    with pytest.raises(ValueError, match="expected crypto 5m bars"):
+    with pytest.raises(Refused, match="no_bars: expected crypto 5m bars"):
         await prove(MemoryBarStore(), MemoryArtefactStore(), **ASKED)
-    with pytest.raises(ValueError, match="received 100"):
+    with pytest.raises(Refused, match=r"too_few_bars: .*received 100"):
         await prove(store_of(100), MemoryArtefactStore(), **ASKED)
 
 

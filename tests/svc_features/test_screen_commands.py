@@ -121,6 +121,7 @@ def test_page_is_written_again_with_operators_and_the_proof_as_it_stands(report,
         ["--market", "nobody"],
         ["--start", "2026-01-01", "--until", "2026-02-01"],  # no bar in it
         ["--set", "best"],
+        ["--automatic", "--automatic-window", "4"],
     ],
 )
 def test_question_that_cannot_be_answered_is_refused(changed):

@@ -106,6 +106,32 @@ def test_what_cannot_be_done_is_refused_with_exit_code_2(run, tmp_path):
     assert run("show", "text/none.json")[0] == EXIT_USAGE
 
 
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["fit", *RANGE, "--from", "2021-01-10", "--until", "2021-01-12", "--components", "17"], "bad_components"),
+        (["fit", *RANGE, "--from", "2021-01-12", "--until", "2021-01-10"], "bad_range"),
+        (["fit", *RANGE, "--from", "2021-01-10", "--until", "2021-01-10T02:00:00Z"], "unfit_texts"),
+        (["fit", "--market", "nobody", "--from", "2021-01-10", "--until", "2021-01-12"], "no_texts"),
+        (["compute", *RANGE, "--from", "2021-01-12", "--until", "2021-01-11", "--out", "x"], "bad_range"),
+        (["compute", *RANGE, "--from", "2031-01-12", "--until", "2031-01-13", "--out", "x"], "unfit_texts"),
+    ],
+)
+def test_what_is_refused_is_named_by_its_own_reason(home, monkeypatch, capsys, words, reason):
+    monkeypatch.setenv("QRAFT_HOME", str(home))
+
+    assert main(["text", *words]) == EXIT_USAGE
+    assert f'"{reason}"' in "".join(capsys.readouterr())
+
+
+def test_reduction_of_another_time_is_named_as_such(run, home, monkeypatch, capsys, tmp_path):
+    key = fit(run)["reduction"]
+    words = ["compute", *RANGE, "--from", "2021-01-11", "--until", "2021-01-12", "--out", str(tmp_path / "x")]
+
+    assert main(["text", *words, "--reduction", key]) == EXIT_USAGE
+    assert '"before_fit"' in "".join(capsys.readouterr())
+
+
 def test_proof_is_stored_found_again_and_named_by_compute(run, home, tmp_path):
     code, said = run("prove", "--market", "twitter", "--encoder", "hashed")
     found = run("prove", "--market", "twitter", "--encoder", "hashed")[1]

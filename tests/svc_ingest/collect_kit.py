@@ -17,6 +17,7 @@ from svc_ingest.adapters.readers import FileReader
 from svc_ingest.domain.datasets import Catalogue, Dataset, check_catalogue
 from svc_ingest.domain.tally import Tally
 from svc_ingest.usecases.collect import Collector, Selection
+from svc_ingest.usecases.kept_live import KeptLive
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 T0 = datetime(2025, 6, 1, tzinfo=UTC)
@@ -51,7 +52,7 @@ class Bench:
     def collector(self) -> Collector:
         return Collector(
             self.catalogue, self.data, FileReader(), self.bars, self.tables, self.record, self.clock,
-            lambda name, _tally, _done: self.told.append(name),
+            lambda name, _tally, _done: self.told.append(name), KeptLive(self.clock, self.record),
         )  # fmt: skip
 
     def collect(self, **selection) -> Tally:

@@ -20,6 +20,7 @@ from svc_ingest.adapters.history import VenueClient
 from svc_ingest.domain.tally import Tally
 from svc_ingest.domain.venue_feeds import FEEDS, Banned, Feed, bar_feed
 from svc_ingest.usecases.backfill import Backfill
+from svc_ingest.usecases.kept_live import KeptLive
 
 NOW = datetime(2025, 6, 2, tzinfo=UTC)
 NOW_MS = int(NOW.timestamp() * 1000)
@@ -78,9 +79,11 @@ class Lake:
     async def _pause(self, seconds: float) -> None:
         self.paused.append(seconds)
 
-    async def fill(self, *feeds: Feed, days: float = 3, start=None, end=None) -> Tally:
+    async def fill(self, *feeds: Feed, days: float = 3, start=None, end=None, kept_live=None) -> Tally:
         tally = Tally()
-        job = Backfill(self.client, self.bars, self.tables, self.clock, timedelta(days=days), lambda *_: None)
+        job = Backfill(
+            self.client, self.bars, self.tables, self.clock, timedelta(days=days), lambda *_: None, kept_live
+        )
         await job.run(feeds, ["BTCUSDT"], start=start, end=end, tally=tally)
         return tally
 
@@ -115,6 +118,27 @@ async def test_statistics_are_read_in_windows_and_known_one_step_after_their_sta
     assert taker[-1]["event_at"] == taker[-1]["known_at"] == NOW and taker[-1]["buy_volume"] == 100 + 1198
     asked = [(start, end) for path, start, end in venue.futures.asked if path.endswith("openInterestHist")]
     assert len(asked) == 2 and all(end - start < 500 * M5 for start, end in asked)
+
+
+async def test_what_a_lake_that_is_polled_gets_later_is_known_when_it_came(venue: Venue, tmp_path) -> None:
+    record = LakeRecord(tmp_path)
+    since = record.polling_since("binance", NOW - timedelta(hours=2))
+    async with lake_at(venue) as lake:
+        lake.clock.at = NOW + timedelta(hours=1)
+        tally = await lake.fill(FEED["taker_volume"], kept_live=KeptLive(lake.clock, record))
+
+    rows = lake.rows("taker_volume")
+    before, after = ([row for row in rows if (row["event_at"] > since) is is_later] for is_later in (False, True))
+    assert not tally.failures and len(before) > 100 and len(after) == 25
+    assert all(row["known_at"] == row["event_at"] for row in before)
+    assert {row["known_at"] for row in after} == {NOW + timedelta(hours=1)}
+
+
+async def test_lake_that_never_ran_live_keeps_the_times_of_the_venue(venue: Venue, tmp_path) -> None:
+    async with lake_at(venue) as lake:
+        await lake.fill(FEED["taker_volume"], kept_live=KeptLive(lake.clock, LakeRecord(tmp_path), "binance.perp"))
+
+    assert all(row["known_at"] == row["event_at"] for row in lake.rows("taker_volume"))
 
 
 async def test_second_run_asks_from_where_the_lake_ends_and_stores_nothing_twice(venue: Venue) -> None:

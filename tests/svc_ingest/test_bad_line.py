@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from datetime import timedelta
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from qraft_bus.memory import MemoryBroker
 from qraft_contracts.outcomes import Malformed
 from qraft_runtime.clock import FixedClock
 from qraft_store.bars.memory import MemoryBarStore
-from svc_ingest.adapters.collected import refused_counts
+from svc_ingest.adapters.collected import LakeRecord, refused_counts
 from svc_ingest.adapters.files import FileSource
 from svc_ingest.domain.faults import FaultKind
 
@@ -43,8 +44,13 @@ async def played(tmp_path: Path, now=None, **columns):
         await run_to_the_end(run)
         while await bus.slowest_lag("BARS"):
             pass
-    path = tmp_path / "lake" / "refused" / "line.crypto.5m.parquet"
-    return received, run.publisher.line.check.report, pq.read_table(path).to_pylist() if path.exists() else []
+    return received, run.publisher.line.check.report, kept_rows(tmp_path)
+
+
+def kept_rows(home: Path) -> list[dict]:
+    """Return what the line refused, as it is kept."""
+    path = home / "lake" / "refused" / "line.crypto.5m"
+    return pq.read_table(path).to_pylist() if path.exists() else []
 
 
 @pytest.mark.parametrize(
@@ -118,3 +124,34 @@ async def test_klines_of_another_form_are_named(answer: object) -> None:
 
 def _array(values: np.ndarray):
     return pa.array(values)
+
+
+async def test_damaged_file_of_refused_rows_costs_what_was_refused_and_no_bar(tmp_path: Path) -> None:
+    part = tmp_path / "lake" / "refused" / "line.crypto.5m" / "00000000.parquet"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"no Parquet")
+
+    write_symbol(tmp_path / "data", "BTCUSDT", range(N), **spoiled("close", 30, 0.0))
+    async with recording_bus(MemoryBroker()) as (bus, received):
+        run = make_run(FileSource(tmp_path / "data", interval="5m"), MemoryBarStore(), bus, tmp_path)
+        await run_to_the_end(run)
+        while await bus.slowest_lag("BARS"):
+            pass
+
+    assert [index for index, _, _ in shown(received)] == [i for i in range(N) if i != 30]
+    with pytest.raises(Malformed, match=r"00000000.parquet.*move the file away"):
+        refused_counts(tmp_path / "lake")
+
+
+async def test_rows_are_refused_off_the_event_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[bool] = []
+    add = LakeRecord.add_refused
+
+    def told(self: LakeRecord, *given) -> None:
+        threads.append(threading.current_thread() is threading.main_thread())
+        add(self, *given)
+
+    monkeypatch.setattr(LakeRecord, "add_refused", told)
+    await played(tmp_path, **spoiled("close", 30, 0.0))
+
+    assert threads == [False]

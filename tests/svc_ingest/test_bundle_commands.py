@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
-import structlog
 from tests.libs.data.bundle.bundle_kit import (
     END,
     PERP,
@@ -43,15 +40,12 @@ DAYS = ("--days", "4")
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Give a home whose lake passes an audit of four days."""
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a home whose lake passes an audit of four days."""
     monkeypatch.setenv("QRAFT_HOME", str(tmp_path / "home"))
     with lake_stores(tmp_path / "home" / "lake") as stores:
         fill(stores)
-    yield tmp_path / "home"
-    # A command binds the log to the stream of its time, which is closed after the test.
-    structlog.reset_defaults()
-    logging.basicConfig(force=True)
+    return tmp_path / "home"
 
 
 def said(capsys: pytest.CaptureFixture[str], event: str) -> dict[str, Any]:

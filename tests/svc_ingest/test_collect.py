@@ -10,7 +10,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.feather as feather
 import pytest
-from tests.svc_ingest.collect_kit import BARS, FUNDING, T0, Bench, bar_columns, dataset, funding_columns, instants
+from tests.svc_ingest.collect_kit import BARS, FUNDING, NOW, T0, Bench, bar_columns, dataset, funding_columns, instants
 
 from qraft_contracts.outcomes import Malformed
 from svc_ingest.adapters.catalogue import OURS, read_catalogue
@@ -36,6 +36,40 @@ def test_settlement_is_of_its_hour_and_known_at_its_stamp(tmp_path) -> None:
     assert row["event_at"] == T0 and row["known_at"] == T0 + timedelta(milliseconds=7)
     assert (row["funding_rate"], row["period_hours"], row["origin"], row["source"]) == (0.0002, 8.0, "replay", "file:f")
     assert tally.total().n_new == 1 and bench.told == ["f"]
+
+
+MACRO = {
+    "kind": "macro", "market": "us.macro", "symbol": "VIX", "time": {"column": "day"}, "fields": {"value": "value"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("is_polled", [True, False])
+def test_macro_that_comes_beside_a_living_line_is_known_when_it_came(tmp_path, is_polled: bool) -> None:
+    day = timedelta(days=1)
+    bench = Bench(tmp_path, dataset("m", "*.parquet", MACRO))
+    if is_polled:
+        bench.record.polling_since("binance", T0 + 2 * day)
+    else:
+        bench.record.set_live(T0 + 2 * day)
+        bench.record.set_live(T0 + 4 * day)  # a restart
+    bench.write("a.parquet", day=instants(4, 86_400), value=[15.0, 16.0, 17.0, 18.0])
+
+    bench.collect()
+
+    known = [row["known_at"] for row in bench.rows("macro", "us.macro")]
+    assert known == [T0, T0 + day, T0 + 2 * day, NOW]
+
+
+def test_other_markets_of_a_living_lake_and_lakes_of_history_keep_the_times_of_their_source(tmp_path) -> None:
+    living = Bench(tmp_path / "a", dataset("m", "*.parquet", MACRO | {"market": "other.macro"}))
+    living.record.polling_since("binance", T0)
+    history = Bench(tmp_path / "b", dataset("m", "*.parquet", MACRO))
+
+    for bench, market in ((living, "other.macro"), (history, "us.macro")):
+        bench.write("a.parquet", day=instants(4, 86_400), value=[15.0, 16.0, 17.0, 18.0])
+        bench.collect()
+        rows = bench.rows("macro", market)
+        assert rows and all(row["known_at"] == row["event_at"] for row in rows)
 
 
 def test_second_run_reads_nothing_and_with_again_everything_is_a_repetition(tmp_path) -> None:

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from qraft_contracts.origin import Origin
 from qraft_frames.bars import BarBatch
 from qraft_store.bars.lake import ParquetLake
 from qraft_store.tables.lake import ParquetTables
+from svc_ingest.adapters.collected import LakeRecord
 
 _TABLE = """
 [[dataset]]
@@ -120,6 +121,29 @@ def test_lines_tell_the_progress_and_the_end_and_the_report_holds_the_same(whole
         "no_source"
     }  # of kinds that no file here gives
     assert "venue0.perp" in table and "venue.perp.5m" in table
+
+
+def test_state_of_a_living_line_is_known_when_it_was_collected(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QRAFT_STATE_MARKET", "venue0.perp")
+    since = T0 + timedelta(hours=10)
+    LakeRecord(tmp_path / "lake").set_live(since)
+    started_at = datetime.now(UTC)
+
+    assert collect(tmp_path, data, "--kind", "funding")[0] == 0
+
+    tables = ParquetTables(tmp_path / "lake")
+    rows = {
+        market: tables.read(
+            "funding", market=market, symbols=None, start=T0 - timedelta(days=1), end=T0 + timedelta(days=90),
+            as_of=datetime(2200, 1, 1, tzinfo=UTC),
+        ).to_pylist()
+        for market in ("venue0.perp", "venue1.perp")
+    }  # fmt: skip
+    assert len(rows["venue0.perp"]) == len(rows["venue1.perp"]) == N_FUNDING
+    assert all((row["known_at"] >= started_at) is (row["event_at"] > since) for row in rows["venue0.perp"])
+    assert all(row["known_at"] == row["event_at"] for row in rows["venue1.perp"])
 
 
 def test_killed_in_the_middle_and_run_again_it_leaves_the_bytes_of_one_whole_run(

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import structlog
 from tests.libs.data.data_kit import put_rows
 
 from qraft_contracts.origin import Origin
@@ -29,17 +26,14 @@ QUERY = ("--market", "binance.perp", "--symbols", "BTCUSDT", "--fields", "bars.c
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Give a home whose lake holds two days of spot and perpetual bars, and nothing else."""
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a home whose lake holds two days of spot and perpetual bars, and nothing else."""
     monkeypatch.setenv("QRAFT_HOME", str(tmp_path))
     lake = ParquetLake(tmp_path / "lake")
     for market, shift in (("binance.spot", 0.0), ("binance.perp", 0.05)):
         lake.append([_bar(market, i, 100.0 + shift + np.sin(i / 50.0)) for i in range(N_BARS)])
     lake.close()
-    yield tmp_path
-    # A command binds the log to the stream of its time, which is closed after the test.
-    structlog.reset_defaults()
-    logging.basicConfig(force=True)
+    return tmp_path
 
 
 def _bar(market: str, i: int, price: float) -> BarBatch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -15,12 +16,13 @@ from qraft_frames.bars import BarBatch
 from qraft_runtime.clock import FixedClock
 from qraft_store.bars.memory import MemoryBarStore
 from qraft_store.tables.memory import MemoryTables
+from svc_ingest.adapters.collected import LakeRecord
 from svc_ingest.domain.clock_times import US
 from svc_ingest.domain.shaping import ARROW_TYPES
 from svc_ingest.domain.tally import Tally
 from svc_ingest.usecases.collect import Selection
 from svc_ingest.usecases.derive import Deriver
-from svc_ingest.usecases.derived_rows import KeptLive
+from svc_ingest.usecases.kept_live import KeptLive
 
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
 
@@ -83,12 +85,13 @@ def test_trade_flow_is_stored_once_and_never_over_a_row_of_a_source(lake: Lake) 
     assert not lake.tables.markets("taker_volume")  # was not asked for
 
 
-def test_what_is_derived_beside_a_running_line_is_known_when_it_was_derived(lake: Lake) -> None:
+def test_what_is_derived_beside_a_running_line_is_known_when_it_was_derived(lake: Lake, tmp_path: Path) -> None:
     lake.put("trades", "x.spot", *(trade(i, i * MINUTE, buys=True) for i in range(1, 18)))
     lake.put("trades", "y.spot", *(trade(i, i * MINUTE, buys=True) for i in range(1, 18)))
-    clock, since = FixedClock(T0 + HOUR), {"x": T0 + 12 * MINUTE}
+    clock, record = FixedClock(T0 + HOUR), LakeRecord(tmp_path)
+    record.polling_since("x", T0 + 12 * MINUTE)
 
-    Deriver(lake.bars, lake.tables, KeptLive(clock, since.get)).derive(Selection(kinds=("trade_flow",)), Tally())
+    Deriver(lake.bars, lake.tables, KeptLive(clock, record)).derive(Selection(kinds=("trade_flow",)), Tally())
 
     known = {(market, row["event_at"] - T0): row["known_at"] - T0
              for market in ("x.spot", "y.spot") for row in lake.rows("trade_flow", market)}  # fmt: skip
@@ -105,6 +108,7 @@ def test_liquidations_of_others_say_that_a_symbol_had_none(lake: Lake) -> None:
         fields | {"event_at": T0 + MINUTE, "row_id": "a", "size_usd": 10.0},
         fields | {"event_at": T0 + 5 * MINUTE, "row_id": "b", "size_usd": 20.0},
         fields | {"event_at": T0 + 16 * MINUTE, "row_id": "c", "size_usd": 5.0, "symbol": "ETHUSDT"},
+        fields | {"event_at": T0 + 21 * MINUTE, "row_id": "d", "size_usd": 1.0},
     )  # fmt: skip
 
     lake.derive("liquidation_flow")
@@ -117,6 +121,60 @@ def test_liquidations_of_others_say_that_a_symbol_had_none(lake: Lake) -> None:
     }  # fmt: skip
 
 
+def test_capture_that_ends_inside_an_interval_and_goes_on_later_is_counted_whole_and_once(lake: Lake) -> None:
+    def liquidation(number: int, at: timedelta) -> dict:
+        return {"event_at": T0 + at, "row_id": str(number), "side": "S", "price": 1.0, "size_usd": 10.0}
+
+    said = {"symbol": "US", "name": "CPI", "category": "macro"}
+    kinds = ("liquidation_flow", "event_density", "book_state", "trade_flow")
+    captures = ([1.0, 7.0], [8.5, 11.0])  # the first ends inside (5, 10]
+    tallies = []
+    for part, minutes in enumerate(captures):
+        times = [it * MINUTE for it in minutes]
+        lake.put("liquidations", "x.perp", *(liquidation(100 * part + i, it) for i, it in enumerate(times)))
+        lake.put(
+            "events",
+            "us.macro",
+            *(said | {"event_at": T0 + 24 * HOUR + 6 * it, "row_id": f"{part}{i}"} for i, it in enumerate(times)),
+        )
+        lake.put(
+            "book_ticker",
+            "x.perp",
+            *(ticker(1000 * part + i, 9 * MINUTE + part * MINUTE + i * 10 * SECOND, 3.0 + part) for i in range(5)),
+        )
+        if part == 0:
+            lake.put("events", "us.macro", said | {"event_at": T0 + MINUTE, "row_id": "first"})
+        tallies.append(lake.derive(*kinds))
+        if part == 0:
+            ends = {
+                (kind, row["event_at"] - T0)
+                for kind, market in (
+                    ("liquidation_flow", "x.perp"),
+                    ("event_density", "us.macro"),
+                    ("book_state", "x.perp"),
+                )
+                for row in lake.rows(kind, market)
+            }
+            assert ends == {("liquidation_flow", 5 * MINUTE), ("event_density", 24 * HOUR)}
+
+    flow = {row["event_at"] - T0: row["n_liquidations"] for row in lake.rows("liquidation_flow", "x.perp")}
+    assert flow == {5 * MINUTE: 1.0, 10 * MINUTE: 2.0}
+    density = {row["event_at"] - T0: row["n_events_24h"] for row in lake.rows("event_density", "us.macro")}
+    assert density == {24 * HOUR: 1.0, 25 * HOUR: 3.0}
+    (book,) = lake.rows("book_state", "x.perp")
+    assert book["event_at"] == T0 + 10 * MINUTE and book["queue_imbalance"] == 0.6  # of the second capture's quote
+
+
+def test_interval_that_ends_at_midnight_is_counted_when_the_feed_went_on_the_next_day(lake: Lake) -> None:
+    fields = {"side": "S", "price": 1.0, "size_usd": 10.0}
+    times = [timedelta(days=1) - MINUTE, timedelta(days=1) + 6 * MINUTE]
+    lake.put("liquidations", "x.perp", *(fields | {"event_at": T0 + it, "row_id": str(it)} for it in times))
+
+    lake.derive("liquidation_flow")
+
+    assert [row["event_at"] - T0 for row in lake.rows("liquidation_flow", "x.perp")] == [timedelta(days=1)]
+
+
 def test_a_book_is_rebuilt_for_its_depth_and_not_carried_over_a_silence(lake: Lake) -> None:
     days = 40 * timedelta(days=1)
     levels = {"bid_px": [99.0], "bid_qty": [8.0], "ask_px": [101.0], "ask_qty": [4.0]}
@@ -127,7 +185,8 @@ def test_a_book_is_rebuilt_for_its_depth_and_not_carried_over_a_silence(lake: La
         *(update | {"event_at": T0 + it, "row_id": str(n), "final_update_id": n} for n, it in (
             (10, 5 * MINUTE), (11, 6 * MINUTE), (99, days + 5 * MINUTE - SECOND))),
     )  # fmt: skip
-    heard = [5 * MINUTE - SECOND, *(5 * MINUTE + k * 30 * SECOND for k in range(11)), days + 5 * MINUTE - SECOND]
+    heard = [5 * MINUTE - SECOND, *(5 * MINUTE + k * 30 * SECOND for k in range(11)), days + 5 * MINUTE - SECOND,
+             days + 5 * MINUTE + SECOND]  # fmt: skip
     lake.put("book_ticker", "x.perp", *(ticker(n, it) for n, it in enumerate(heard)))
 
     tally = lake.derive("book_state")
@@ -164,7 +223,7 @@ def test_a_series_that_features_read_is_scored_by_its_first_figures(lake: Lake) 
 def test_events_are_counted_by_the_hour_in_which_they_became_known(lake: Lake) -> None:
     said = {"symbol": "US", "name": "CPI", "category": "macro"}
     lake.put("events", "us.macro", *(said | {"event_at": T0 + it, "row_id": str(it)} for it in (
-        10 * MINUTE, 30 * MINUTE, 26 * HOUR)))  # fmt: skip
+        10 * MINUTE, 30 * MINUTE, 26 * HOUR, 26 * HOUR + SECOND)))  # fmt: skip
 
     lake.derive("event_density", start=T0 + 24 * HOUR)
 

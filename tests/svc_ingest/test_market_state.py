@@ -229,15 +229,31 @@ def test_row_stored_after_its_bar_went_out_is_known_right_after_that_bar() -> No
     sent = [state.read(symbols=("BTCUSDT",), at_us=at_us) for at_us in times[:3]]
 
     put_funding(store, ("BTCUSDT", at(1), 0.02), known_at=at(2))  # received before bar 2 ended, stored after it
-    put_funding(store, ("BTCUSDT", at(0) - timedelta(hours=8), 0.03))  # history of before the line began
+    put_funding(store, ("BTCUSDT", at(0) - timedelta(hours=16), 0.03))  # stale by the first bar
     sent.append(state.read(symbols=("BTCUSDT",), at_us=times[3]))
     history = LakeState(tables, PERP).read(symbols=("BTCUSDT",), at_us=np.concatenate(times))
 
     online = [float(known.values["funding_rate"][0, 0]) for known in sent]
     assert online == [0.01, 0.01, 0.01, 0.02] == history.values["funding_rate"][:, 0].tolist()
     rows = tables.read("funding", market=PERP, symbols=None, start=at(-1000), end=at(N), as_of=at(N)).to_pylist()
-    assert rows[0]["known_at"] == at(0) - timedelta(hours=8)
+    assert rows[0]["known_at"] == at(0) - timedelta(hours=16)
     assert rows[-1]["known_at"] == at(2) + timedelta(microseconds=1)
+
+
+def test_row_received_before_the_first_bar_and_stored_after_it_is_known_right_after_it() -> None:
+    tables, mark = MemoryTables(), ReadMark()
+    state, store = LakeState(tables, PERP, mark), LateRows(tables, mark)
+    times = [np.array([int(at(i).timestamp()) * 1_000_000], dtype=np.int64) for i in range(2)]
+    sent = [state.read(symbols=("BTCUSDT",), at_us=times[0])]
+
+    put_funding(store, ("BTCUSDT", at(-1), 0.02), known_at=at(0) - timedelta(seconds=0.5))
+    put_funding(store, ("BTCUSDT", at(-100), 0.03))  # what a venue told of a new lake, later than the first bar
+    sent.append(state.read(symbols=("BTCUSDT",), at_us=times[1]))
+    history = LakeState(tables, PERP).read(symbols=("BTCUSDT",), at_us=np.concatenate(times))
+
+    assert "funding_rate" not in sent[0].values
+    assert np.isnan(history.values["funding_rate"][0, 0])
+    assert sent[1].values["funding_rate"][0, 0] == history.values["funding_rate"][1, 0] == 0.02
 
 
 def test_state_is_loaded_from_the_tables_of_the_market_only_and_once(tmp_path: Path) -> None:

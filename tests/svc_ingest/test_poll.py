@@ -22,7 +22,6 @@ from svc_ingest.adapters.collected import LakeRecord
 from svc_ingest.adapters.history import VenueClient
 from svc_ingest.domain.polling import polled_feeds
 from svc_ingest.usecases.poll import Poller, PollSettings
-from svc_ingest.usecases.poll_rows import PollRows
 
 EVER = datetime(2200, 1, 1, tzinfo=UTC)
 FEEDS = {polled.feed.name: polled for polled in polled_feeds()}
@@ -70,8 +69,7 @@ class Bench:
         self.venue.futures.now_ms = int(self.clock.at.timestamp() * 1000)
 
     async def poll(self, *names: str) -> list[bool]:
-        since = self.record.polling_since("binance", self.clock.now())
-        rows = PollRows("binance", self.bars, self.tables, self.clock, since)
+        rows = self.poller.rows()
         return [await self.poller.poll(FEEDS[name], rows) for name in names]
 
     def rows(self, kind: str, *, as_of: datetime = EVER, revisions: str = "latest") -> list[dict]:

@@ -6,6 +6,8 @@ import json
 from datetime import timedelta
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from tests.svc_ingest.ingest_kit import T0, at, make_run, write_symbol
 
@@ -57,6 +59,21 @@ async def test_simulated_bars_are_not_filled_with_market_ones(tmp_path: Path) ->
 
     with pytest.raises(Malformed, match="origin_conflict"):
         await refill(line_over(tmp_path, store), start=at(0), until=at(9), clock=FixedClock(NOW))
+
+
+async def test_rows_that_are_no_bars_are_kept_with_those_of_the_line(tmp_path: Path) -> None:
+    spoiled = {name: [100.0] * 30 for name in ("open", "high", "low", "close")}
+    spoiled["low"][17] = -1.0
+    columns = {name: pa.array(values) for name, values in spoiled.items()}
+    write_symbol(tmp_path / "data", "BTCUSDT", range(30), **columns)
+    line = line_over(tmp_path, MemoryBarStore())
+
+    for _ in range(2):
+        count = await refill(line, start=at(5), until=at(20), clock=FixedClock(NOW))
+
+    (row,) = pq.read_table(tmp_path / "home" / "lake" / "refused" / "line.crypto.5m").to_pylist()
+    assert (row["file"], row["reason"], json.loads(row["received"])["low"]) == ("BTCUSDT", "not_positive: low", -1.0)
+    assert count.n_quarantined == 1
 
 
 def test_command_fills_the_lake_and_refuses_a_stretch_without_an_end(

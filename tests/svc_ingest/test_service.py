@@ -16,7 +16,6 @@ from pathlib import Path
 
 import nats
 import pytest
-import structlog
 from tests.kit.servers import free_port
 from tests.svc_ingest.ingest_kit import at, shown, write_symbol
 
@@ -83,9 +82,6 @@ def test_wrong_use_is_one_clear_line_and_exit_code_2(
         code: int | str | None = main(arguments)
     except SystemExit as end:  # argparse's own
         code = end.code
-    finally:
-        structlog.reset_defaults()
-        structlog.contextvars.clear_contextvars()
 
     said = capsys.readouterr().err
     assert code == 2

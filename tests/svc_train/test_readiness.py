@@ -2,8 +2,10 @@
 
 import asyncio
 import dataclasses
+import hashlib
 import io
 import json
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -101,6 +103,19 @@ def test_full_mode_trains_on_ready_data_and_the_audit_is_on_record(ready):
     assert "no_qualified_gates" in refused and "readiness" not in refused
 
 
+def test_features_are_proven_on_the_state_of_the_snapshot(ready, tmp_path):
+    home = shutil.copytree(ready, tmp_path / "home")
+    shutil.rmtree(home / "artefacts", ignore_errors=True)
+    asking = common(home).model_copy(update={"features_set": "full"})
+
+    build(SETTINGS.model_copy(update={"n_rows_min": 20}), asking, clock=SystemClock(), stdout=io.StringIO()).run()
+
+    (path,) = (home / "artefacts").glob("proofs/*/*.json")
+    proof = json.loads(path.read_text())
+    assert {"funding_rate", "open_interest_usd", "basis_frac"}.isdisjoint(proof["data"]["stimulated"])
+    assert {"long_short_ratio"} <= set(proof["data"]["stimulated"])
+
+
 async def refused_for_qualified(artefacts, model_id):
     registry = Registry(store=MemoryRegistryStore(), artefacts=artefacts, now=SystemClock().now)
     await registry.register_candidate(model_id, actor="ann", reason="new")
@@ -109,12 +124,40 @@ async def refused_for_qualified(artefacts, model_id):
     return str(refusal.value)
 
 
-def test_snapshot_of_a_full_training_trains_again_and_in_line_mode_gives_the_same_model(ready):
+def test_snapshot_of_a_full_training_trains_again_and_gives_the_same_model(ready):
     model_id, manifest = train(ready)
-    snapshot_id = manifest["data"]["snapshot_id"]
 
-    assert train(ready, snapshot=snapshot_id)[0] == model_id
-    assert train(ready, snapshot=snapshot_id, mode="line")[0] == model_id
+    assert train(ready, snapshot=manifest["data"]["snapshot_id"])[0] == model_id
+
+
+def test_data_that_trained_in_line_mode_first_become_ready_by_a_training_with_an_audit(tmp_path):
+    fill(tmp_path)
+    unasked, first = train(tmp_path, mode="line")
+    ready, second = train(tmp_path, mode="full")
+
+    assert first["data"] == second["data"] and first["reports"] == second["reports"]
+    assert (first["readiness"]["verdict"], second["readiness"]["verdict"]) == ("not_asked", "ready")
+    artefacts = ObjectArtefactStore(tmp_path / "artefacts")
+    found = [asyncio.run(read_dossier(artefacts, name, gates=PAPER_GATES)) for name in (unasked, ready)]
+    assert [(it.fault, it.readiness.verdict) for it in found] == [(None, "not_asked"), (None, "ready")]
+    refusals = [asyncio.run(refused_for_qualified(artefacts, name)) for name in (unasked, ready)]
+    assert ["readiness_not_asked" in said for said in refusals] == [True, False]
+    assert train(tmp_path, mode="line")[0] == unasked
+
+
+def test_stored_audit_of_another_market_does_not_make_a_model_ready(ready, tmp_path):
+    model_id, manifest = train(ready)
+    home = shutil.copytree(ready, tmp_path / "home")
+    claim, artefacts = manifest["readiness"], ObjectArtefactStore(home / "artefacts")
+    audit = msgspec.json.encode(json.loads((home / "artefacts" / claim["audit"]).read_text()) | {"market": "other"})
+    sha256 = hashlib.sha256(audit).hexdigest()
+    asyncio.run(artefacts.put(f"audits/{sha256}.json", audit))
+    manifest["readiness"] |= {"audit": f"audits/{sha256}.json", "audit_sha256": sha256}
+    (home / "artefacts" / "models" / model_id / "manifest.json").write_text(json.dumps(manifest))
+
+    found = asyncio.run(read_dossier(artefacts, model_id, gates=PAPER_GATES))
+
+    assert found.fault == "audit_of_other_market: the audit is of other, the snapshot of crypto"
 
 
 @pytest.mark.parametrize(

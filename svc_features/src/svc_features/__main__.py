@@ -23,10 +23,10 @@ def main(words: Sequence[str]) -> int:
     common = CommonSettings()
     parser = arguments.parser(features_set=common.features_set, market=common.market, interval=common.interval)
     options = parser.parse_args(words)
-    if options.command is None:
-        return app.build(common, FeaturesSettings()).run()
     logs.configure(SERVICE)
     try:
+        if options.command is None:
+            return app.build(common, FeaturesSettings()).run()
         return app.run_command(common, options)
     except Outcome as error:
         logs.get().error("features.failed", reason=error.reason, detail=error.detail)

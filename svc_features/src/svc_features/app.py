@@ -71,15 +71,12 @@ def run_command(common: CommonSettings, options: argparse.Namespace) -> int:
             bars, features, _state(common), market=options.market, interval=options.interval, start=options.start,
             end=options.until, out=options.out,
         )  # fmt: skip
-    try:
-        proven = asyncio.run(
-            prove(
-                bars, ObjectArtefactStore(common.artefacts), features=features, market=options.market,
-                interval=options.interval, seed=PROOF_SEED, anew=options.anew, state=_state(common),
-            )
-        )  # fmt: skip
-    except ValueError as error:
-        raise Refused("no_bars", str(error)) from error
+    proven = asyncio.run(
+        prove(
+            bars, ObjectArtefactStore(common.artefacts), features=features, market=options.market,
+            interval=options.interval, seed=PROOF_SEED, anew=options.anew, state=_state(common),
+        )
+    )  # fmt: skip
     return commands.report_proof(
         proven.record, key=proven.reference.key, is_new=proven.is_new, fault=proven.fault
     )  # fmt: skip
@@ -105,6 +102,8 @@ def _run_screening(common: CommonSettings, options: argparse.Namespace) -> int:
         automatic = automatic_features(interval_us=step_us, **asked.automatic) if asked.automatic else None
     except PackageMissing as error:
         raise Refused("not_installed", str(error)) from error
+    except ValueError as error:
+        raise Malformed("bad_automatic_window", str(error)) from error
     read = ReadFeatures(
         open_bars(common), _state(common), asked.features, asked.market, asked.interval, options.threads,
         automatic, screening.say,
@@ -168,10 +167,15 @@ def _named(name: str) -> FeatureSet:
 
 
 def build(common: CommonSettings, settings: FeaturesSettings) -> Application:
-    """Wire the service."""
+    """
+    Wire the service.
+
+    Raises:
+        Malformed: if the settings name a feature set that is not there.
+    """
     bus = NatsBus(common.nats_url, name=SERVICE, settings=BusSettings())
     store = open_bars(common)
-    features = named_feature_set(common.features_set)
+    features = _named(common.features_set)
     compute = ComputeFeatures(common.market, common.interval, store, settings.n_symbols_max, features, _state(common))
     bus.subscribe(BarsHandler(bus, compute).subscription())
     return Application(common, bus, Health())

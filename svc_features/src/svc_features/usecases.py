@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,8 @@ from qraft_telemetry import logs, metrics
 from svc_features.domain.grid import FloatArray, grid_index
 
 Inputs = dict[str, FloatArray]
+# Features of a range are held whole; beyond this the machine of a researcher has no memory left for anything else.
+GIBIBYTES_MAX: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,49 @@ def state_for(
         return StatePanel()
     names = [name for name in features.inputs if name in STATE_INPUTS]
     return state_of_bars(state.tables, bars, market=state.market, names=names, skips_faults=skips_faults)
+
+
+def bars_for(
+    bars: BarStore, *, market: str, interval: str, start: datetime, end: datetime, n_features: int
+) -> BarPanel:  # fmt: skip
+    """
+    Return the stored bars with start < closed_at <= end, few enough that so many features of them fit in memory.
+
+    Raises:
+        Refused: if there is none, or there are too many.
+        Malformed: if that is no name of a market.
+    """
+    newest_bar(bars, market=market, interval=interval)
+    try:
+        read = bars.read(market=market, interval=interval, symbols=None, start=start, end=end)
+    except ValueError as error:
+        raise Refused("range_too_large", f"{error}: shorten the range") from error
+    if read is None:
+        raise Refused("no_bars", f"expected {market} {interval} bars up to {end.isoformat()}, found none")
+    gibibytes = read.close.size * n_features * 4 / 2**30
+    if gibibytes > GIBIBYTES_MAX:
+        raise Refused(
+            "range_too_large",
+            f"expected at most {GIBIBYTES_MAX} GiB of features, received {gibibytes:.1f}: shorten the range",
+        )
+    return read
+
+
+def newest_bar(bars: BarStore, *, market: str, interval: str) -> datetime:
+    """
+    Return the end of the newest stored bar.
+
+    Raises:
+        Refused: if there is none.
+        Malformed: if that is no name of a market.
+    """
+    try:
+        stored = bars.range(market=market, interval=interval)
+    except ValueError as error:
+        raise Malformed("bad_market", str(error)) from error
+    if stored is None:
+        raise Refused("no_bars", f"expected {market} {interval} bars, received none: collect some first")
+    return stored[1]
 
 
 def inputs_of(bars: BarPanel, state: StatePanel) -> Inputs:

@@ -53,7 +53,9 @@ from svc_ingest.ports import BarsBus, BarSource, MarketState
 from svc_ingest.settings import IngestSettings
 from svc_ingest.usecases.backfill import Backfill
 from svc_ingest.usecases.collect import Collector, Selection
+from svc_ingest.usecases.faults import keep_refused
 from svc_ingest.usecases.join_state import StateJoin
+from svc_ingest.usecases.kept_live import KeptLive
 from svc_ingest.usecases.line import Line
 from svc_ingest.usecases.load import LoadProgress
 from svc_ingest.usecases.pace import FlowControl, ReplayPace
@@ -77,7 +79,7 @@ def build(
     """Wire one line of bars from a source to the bus; state: what goes out beside them, load_state: brings it in."""
     report = QualityReport()
     record = LakeRecord(common.lake)
-    keep = partial(record.add_refused, f"line.{common.market}.{common.interval}")
+    keep = partial(keep_refused, record.add_refused, f"line.{common.market}.{common.interval}")
     # The simulator's time is its own.
     is_judged = source.origin is not Origin.SIMULATED
     judge = RowJudge(common.market, common.interval, lambda: micros_of(clock.now()), keep) if is_judged else None
@@ -134,10 +136,7 @@ async def choose_source(settings: IngestSettings, *, interval: str, clock: Clock
     source: BarSource
     if kind == "files":
         source = FileSource(
-            settings.dataset_folder,
-            interval=interval,
-            symbols=settings.symbols,
-            history_from=settings.history_from,
+            settings.dataset_folder, interval=interval, symbols=settings.symbols, history_from=settings.history_from
         )
     elif kind == "exchange":
         source = _exchange(settings, interval, clock, retries_max=5)
@@ -184,6 +183,8 @@ def serve(common: CommonSettings, settings: IngestSettings) -> int:
 
     async def bring_state() -> None:
         await load_state(common, settings, source, clock=clock)
+        if source.is_live:  # what commands collect from now on must not look as if this line had seen it
+            await asyncio.to_thread(LakeRecord(common.lake).set_live, clock.now())
         if polling.first_pass is not None:
             await polling.first_pass()
 
@@ -288,13 +289,8 @@ def load(
             done = await job.load(until=until or settings.replay_from or _simulated_until(source, settings))
             stored = job.publisher.line.stored_until
             closed_at = format_instant(stored) if stored else None
-            print_event(
-                "ingest.loaded",
-                closed_at=closed_at,
-                n_bars=done.n_bars if done else 0,
-                origin=source.origin.value,
-                source=source.description,
-            )
+            n_bars, origin = done.n_bars if done else 0, source.origin.value
+            print_event("ingest.loaded", closed_at=closed_at, n_bars=n_bars, origin=origin, source=source.description)
             if stored is not None and common.lake_cold is not None:  # while the line runs nobody else can move its bars
                 before = stored - timedelta(days=common.lake_hot_days)
                 lake.tier(market=common.market, interval=common.interval, before=before)
@@ -346,18 +342,19 @@ def collect(common: CommonSettings, settings: IngestSettings, *, source: str, se
     """
     clock, started_s, tally, is_away = SystemClock(), SystemClock().monotonic(), Tally(), False
     bars, tables, record = open_bars(common), open_tables(common), LakeRecord(common.lake)
+    kept_live = KeptLive(clock, record, common.state_market)
     try:
         if source in ("all", "files"):
             catalogue = read_catalogue(settings.catalogue or OURS)
-            collector = Collector(catalogue, settings.data, FileReader(), bars, tables, record, clock, print_collected)
-            collector.collect(selection, tally)
+            Collector(
+                catalogue, settings.data, FileReader(), bars, tables, record, clock, print_collected, kept_live
+            ).collect(selection, tally)  # fmt: skip
         if source == "derived" or (source == "all" and not selection.datasets):
             from svc_ingest.usecases.derive import Deriver  # numba costs a second of start
-            from svc_ingest.usecases.derived_rows import KeptLive
 
-            Deriver(bars, tables, KeptLive(clock, record.polled_since)).derive(selection, tally)
+            Deriver(bars, tables, kept_live).derive(selection, tally)
         if source == "exchange":
-            asyncio.run(_backfill(settings, selection, bars=bars, tables=tables, record=record, tally=tally))
+            asyncio.run(_backfill(settings, selection, bars, tables, record=record, kept_live=kept_live, tally=tally))
     except Transient as error:
         is_away = True
         tally.failures.append(Named(source, error.reason, error.detail))
@@ -375,8 +372,8 @@ def collect(common: CommonSettings, settings: IngestSettings, *, source: str, se
 
 
 async def _backfill(
-    settings: IngestSettings, selection: Selection, *,
-    bars: BarStore, tables: TableStore, record: LakeRecord, tally: Tally,
+    settings: IngestSettings, selection: Selection, bars: BarStore, tables: TableStore, *,
+    record: LakeRecord, kept_live: KeptLive, tally: Tally,
 ) -> None:  # fmt: skip
     """Collect an exchange's past; a ban is remembered and obeyed by later runs."""
     clock = SystemClock()
@@ -389,7 +386,7 @@ async def _backfill(
     feeds = [*FEEDS, *(bar_feed(it, name, INTERVAL_SECONDS[name] * 1000) for it in CONTRACTS for name in intervals)]
     try:
         await venue.open()
-        job = Backfill(venue, bars, tables, clock, settings.history, print_collected)
+        job = Backfill(venue, bars, tables, clock, settings.history, print_collected, kept_live)
         wanted = [feed for feed in feeds if selection.takes(feed.kind)]
         await job.run(wanted, symbols, start=selection.start, end=selection.end, tally=tally)
     except Banned as error:

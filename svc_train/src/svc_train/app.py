@@ -75,7 +75,7 @@ class TrainJob:
         """
         started_at = self.clock.now()
         data, readiness = asyncio.run(self._load())
-        result = self.trainer.train(data)
+        result = self.trainer.train(data, audit_sha256=readiness.audit_sha256)
         self.progress.step("proof")
         proof = asyncio.run(self._prove(data))
         model_id, files = pack(
@@ -137,9 +137,11 @@ class TrainJob:
         return data, await keep_audit(ObjectArtefactStore(self.common.artefacts), audit)
 
     async def _prove(self, data: TrainingData) -> ProofReference:
-        """Return the stored leakage proof of the features in use, made from these bars where there is none yet."""
+        """Return the stored leakage proof of the features in use, made from these rows where there is none yet."""
         artefacts, seed = ObjectArtefactStore(self.common.artefacts), self.trainer.config.seed
-        reference, made = await ensure_proof(artefacts, data.bars, self.proven, seed=seed, snapshot_id=data.snapshot_id)
+        reference, made = await ensure_proof(
+            artefacts, data.bars, self.proven, seed=seed, snapshot_id=data.snapshot_id, state=data.state
+        )
         if made is not None:
             fault = shortfall(made, feature_names=self.proven.names)
             logs.get().info("train.proven", key=reference.key, n_columns=len(made.columns), fault=fault)

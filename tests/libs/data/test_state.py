@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tests.libs.data.data_kit import STEP, at, put_bars, put_rows, us
 
-from qraft_contracts.kinds import KINDS, STATE_INPUTS
+from qraft_contracts.kinds import KINDS, STATE_INPUTS, StateInput
 from qraft_contracts.origin import Origin
 from qraft_contracts.outcomes import Malformed
 from qraft_data.library import DataLibrary
@@ -98,6 +98,19 @@ def test_name_without_a_known_value_is_absent(library: DataLibrary) -> None:
 
     assert state_at(library, 1, 2).values == {}
     assert list(state_at(library, 5).values) == ["funding_rate"]
+
+
+def test_monthly_and_daily_series_of_one_table_are_each_stale_at_their_own_age(
+    library: DataLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(STATE_INPUTS, "core_cpi", StateInput("macro", "value", "us.macro", "CORE_CPI"))
+    rows = [{"symbol": name, "event_at": at(1), "value": 3.0} for name in ("VIX", "CORE_CPI")]
+    put_rows(library, "macro", rows, market="us.macro")
+    day = 288
+
+    fresh, later = (state_at(library, 1 + n_days * day, as_of=at(100 * day)).values for n_days in (1, 30))
+
+    assert sorted(fresh) == ["core_cpi", "vix"] and list(later) == ["core_cpi"]
 
 
 def test_series_of_another_market_stands_in_the_column_of_every_symbol(library: DataLibrary) -> None:

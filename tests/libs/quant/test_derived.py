@@ -179,6 +179,20 @@ def test_liquidations_have_a_row_only_where_the_feed_showed_life():
     assert found.n_liquidations.tolist() == [[2.0, 0.0], [0.0, 1.0]]
 
 
+def test_an_interval_that_was_not_over_when_the_feed_was_last_heard_is_left_out():
+    known = np.array([T0 + 1, T0 + STEP + 1])
+    usd, symbol = np.array([5.0, 7.0]), np.array([0, 0])
+    hour = 12 * STEP
+    told = np.array([T0 - T0 % hour + 1, T0 - T0 % hour + 30 * hour + 1])
+
+    found = liquidation_flow(known, usd, symbol, n_symbols=1, step_us=STEP, until_us=int(known[-1]))
+    at_its_end = liquidation_flow(known, usd, symbol, n_symbols=1, step_us=STEP, until_us=T0 + 2 * STEP)
+
+    assert found.ends.tolist() == at_its_end.ends.tolist() == [T0 + STEP]  # more may come of the last instant itself
+    assert event_density(told, until_us=int(told[-1]))[0][-1] == told[-1] - 1
+    assert event_density(told)[0][-1] == told[-1] - 1 + hour
+
+
 def test_a_series_is_scored_among_its_last_sixty_values_and_known_with_the_last_of_them():
     values = np.concatenate([np.arange(60.0), [200.0], np.full(60, 0.1)])
     known = T0 + STEP * np.arange(values.size)

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from qraft_contracts.origin import Origin
+from qraft_contracts.snapshots import snapshot_id_of
 from qraft_contracts.subjects import HORIZONS
 from qraft_registry.artefacts import (
     EVIDENCE_FORMAT,
@@ -83,24 +84,42 @@ PROOF = encode_proof(proof_of())
 REFERENCE = ProofReference(proof_key(proof_of()), sha256_hex(PROOF))
 
 
-SNAPSHOT_ID = "a1" * 32
+SYMBOLS = ("BTCUSDT", "ETHUSDT")
+QUERY = {
+    "market": "crypto", "interval": "5m", "symbols": list(SYMBOLS), "start": "2018-01-01T00:00:00Z",
+    "end": "2025-06-01T00:00:00Z",
+}  # fmt: skip
+VERSIONS = {"bars/5m/crypto": "b0", "tables/funding/binance.perp": "f0", "tables/trades/binance.perp": "t0"}
+SNAPSHOT_ID = snapshot_id_of(QUERY, VERSIONS)
 
 
 def record_of(**changes: Any) -> bytes:
     """Return the record of a snapshot, as qraft_data writes it, with the given fields changed."""
-    fields = {"format": "snapshot/1", "snapshot_id": SNAPSHOT_ID, "origin": "replay", "files": {"data.parquet": "d"}}
+    fields = {
+        "format": "snapshot/1", "snapshot_id": SNAPSHOT_ID, "origin": "replay", "query": QUERY, "versions": VERSIONS,
+        "files": {"data.parquet": "d"},
+    }  # fmt: skip
     return msgspec.json.encode(fields | changes)
 
 
 def audit_of(**changes: Any) -> bytes:
-    """Return an audit that found the data ready, with the given fields changed."""
-    fields = {"format": "data-audit/1", "mode": "full", "ready": True, "start": "2018", "end": "2025"}
+    """Return an audit that found the data of the snapshot ready, with the given fields changed."""
+    fields = {
+        "format": "data-audit/1", "mode": "full", "market": "crypto", "ready": True, "start": QUERY["start"],
+        "end": QUERY["end"], "versions": {"bars/5m/crypto": "b0", "funding/binance.perp": "f0"},
+    }  # fmt: skip
     return msgspec.json.encode(fields | changes)
 
 
-def ready_by(audit: bytes) -> Readiness:
-    """Return the claim that an audit backs."""
-    return Readiness("full", "ready", "2018", "2025", f"audits/{sha256_hex(audit)}.json", sha256_hex(audit))
+def ready_by(audit: bytes, **window: str) -> Readiness:
+    """Return the claim that an audit backs. window: start and end, where they are not those of the snapshot."""
+    start, end = window.get("start", QUERY["start"]), window.get("end", QUERY["end"])
+    return Readiness("full", "ready", str(start), str(end), f"audits/{sha256_hex(audit)}.json", sha256_hex(audit))
+
+
+def trained_on(record: bytes, **changes: Any) -> TrainedOn:
+    """Return what a manifest says of a snapshot with that record, with the given fields changed."""
+    return msgspec.structs.replace(TrainedOn(SNAPSHOT_ID, sha256_hex(record), "crypto", "5m", SYMBOLS), **changes)
 
 
 RECORD = record_of()
@@ -144,7 +163,7 @@ def manifest_of(model: bytes, evidence: Mapping[str, bytes], /, **changes: Any) 
         "files": {path: sha256_hex(data) for path, data in {"model.onnx": model, **evidence}.items()},
         "feature_names": FEATURES,
         "feature_source_sha256": SOURCE,
-        "data": TrainedOn(SNAPSHOT_ID, sha256_hex(RECORD)),
+        "data": trained_on(RECORD),
     }
     return Manifest(**(fields | changes))
 
@@ -157,11 +176,12 @@ async def put_model(
     evidence: Mapping[str, Mapping[str, Any]] | None = None,
     proof: ProofRecord | None = None,
     snapshot: bytes | None = RECORD,
+    snapshot_id: str = SNAPSHOT_ID,
 ) -> str:
     """
     Store a model with its manifest, evidence, leakage proof and snapshot, changed as told, and return its id.
 
-    snapshot: the bytes of its record; None = it is not there.
+    snapshot: the bytes of its record; None = it is not there. snapshot_id: whose folder holds it.
     """
     record = proof or proof_of(feature_signature=(manifest or {}).get("feature_signature", SIGNATURE))
     data, key = encode_proof(record), proof_key(record)
@@ -175,8 +195,8 @@ async def put_model(
     }
     await artefacts.put(key, data)
     if snapshot is not None:
-        await artefacts.put(f"snapshots/{SNAPSHOT_ID}/data.parquet", b"rows")
-        await artefacts.put(f"snapshots/{SNAPSHOT_ID}/snapshot_meta.json", snapshot)
+        await artefacts.put(f"snapshots/{snapshot_id}/data.parquet", b"rows")
+        await artefacts.put(f"snapshots/{snapshot_id}/snapshot_meta.json", snapshot)
     for path, item in content.items():
         await artefacts.put(artefact_key(model_id_of(model), path), item)
     return model_id_of(model)

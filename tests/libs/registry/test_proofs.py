@@ -307,6 +307,30 @@ def test_features_are_proven_across_an_outage_of_all_symbols(bars: BarPanel, fea
     assert shortfall(record, feature_names=features.names) is None
 
 
+def test_state_that_is_known_is_proven_as_it_is_and_what_is_hardly_known_is_drawn(
+    bars: BarPanel, features: ProvenFeatures
+) -> None:
+    def compute(inputs: Any, first_index: int) -> Any:
+        funding = lag(inputs["funding_rate"], 1).astype(np.float32)[:, :, None]
+        return np.concatenate([features.compute(inputs, first_index), funding], axis=2)
+
+    names = (*FEATURES, "funding_before")
+    reading = ProvenFeatures(names, SIGNATURE, (*OHLCV, "funding_rate"), 24, compute)
+    known = np.random.default_rng(5).normal(1e-4, 1e-4, bars.close.shape)
+    hardly = np.where(np.arange(len(known))[:, None] < len(known) - 100, np.nan, known)
+
+    records = {
+        name: prove_features(bars, reading, seed=7, state={"funding_rate": values} if values is not None else None)
+        for name, values in (("none", None), ("known", known), ("hardly", hardly))
+    }
+
+    assert {name: record.data.stimulated for name, record in records.items()} == {
+        "none": ("funding_rate",), "known": (), "hardly": ("funding_rate",),
+    }  # fmt: skip
+    assert all(shortfall(record, feature_names=names) is None for record in records.values())
+    assert records["known"].data.sha256 != records["none"].data.sha256 == records["hardly"].data.sha256
+
+
 def test_bars_too_few_for_a_proof_are_refused(bars: BarPanel, features: ProvenFeatures) -> None:
     short = dataclasses.replace(
         bars, closed_at=bars.closed_at[:200],

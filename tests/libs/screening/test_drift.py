@@ -65,6 +65,27 @@ def test_flag_that_turns_on_more_often_is_drift():
     assert reference.measure((rng.random(4_000) < 0.5).astype(float)).verdict is DriftVerdict.DRIFT
 
 
+@pytest.mark.parametrize("moved", [-1e-6, 1e-6])
+def test_value_of_half_the_rows_that_moves_a_little_is_seen_at_its_full_distance(moved):
+    values = np.where(np.arange(4_000) % 2, 0.0, np.random.default_rng(5).normal(size=4_000))
+
+    found = reference_bins("x", values).measure(np.where(values == 0.0, moved, values))
+
+    assert found.ks == pytest.approx(ks_2samp(values, np.where(values == 0.0, moved, values)).statistic)
+    assert found.ks == pytest.approx(0.5) and found.verdict is DriftVerdict.DRIFT
+
+
+def test_nothing_known_on_both_sides_is_unknown_and_values_gone_missing_are_drift():
+    nothing = np.full(1_000, np.nan)
+
+    found = reference_bins("x", nothing).measure(nothing)
+    assert (found.psi, found.verdict) == (0.0, DriftVerdict.UNKNOWN) and np.isnan(found.ks)
+    rare = np.where(np.arange(1_000) % 10, np.nan, NORMAL[:1_000])  # a hundred known values are too few
+    assert reference_bins("x", rare).measure(rare).verdict is DriftVerdict.UNKNOWN
+    assert reference_bins("x", NORMAL).measure(nothing).verdict is DriftVerdict.DRIFT
+    assert reference_bins("x", nothing).measure(LATER).verdict is DriftVerdict.DRIFT
+
+
 def test_too_few_values_are_unknown_and_no_stable():
     assert reference_bins("x", NORMAL).measure(LATER[: N_MIN - 1]).verdict is DriftVerdict.UNKNOWN
     assert reference_bins("x", NORMAL[:50]).measure(LATER).verdict is DriftVerdict.UNKNOWN
@@ -80,5 +101,7 @@ def test_reference_survives_its_bytes_and_refuses_others():
     assert again == whole and again.features[0].measure(LATER) == whole.features[0].measure(LATER)
     with pytest.raises(ValueError, match="expected drift-reference/1"):
         decode_reference(b"{}")
+    with pytest.raises(ValueError, match="expected drift-reference/1 as JSON"):
+        decode_reference(encode_reference(whole).replace(b'"x"', b'"\xff"'))
     with pytest.raises(ValueError, match="'other/1'"):
         decode_reference(encode_reference(DriftReference("other/1", "ab", 1, 2, ())))

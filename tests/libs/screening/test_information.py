@@ -31,9 +31,30 @@ def test_t_is_shrunk_to_the_fixed_b_critical_value():
 
     few, many = robust_ratio(values, np.ones(100), 10), robust_ratio(values, np.ones(100), 0)
 
-    # Kiefer and Vogelsang (2005), table 1, Bartlett, b = 0.1: 1.96 + 0.29694 + 0.00416 - 0.00053 = 2.2606.
-    assert few.t == pytest.approx(few.mean / few.error * 1.96 / 2.2606, rel=1e-4)
-    assert many.t == pytest.approx(many.mean / many.error, rel=1e-12)
+    # Kiefer and Vogelsang (2005), table 1, Bartlett, b = 11 / 100: 1.96 + 0.32663 + 0.00503 - 0.00071 = 2.29095.
+    assert few.t == pytest.approx(few.mean / few.error * 1.96 / 2.29095, rel=1e-5)
+    # A lag of 0 is a bandwidth of one block, b = 1 / 100: 1.96 + 0.02969 + 0.00004 = 1.98973.
+    assert many.t == pytest.approx(many.mean / many.error * 1.96 / 1.98973, rel=1e-5)
+
+
+# Kiefer and Vogelsang (2005), table 1, Bartlett: two-sided p, and the polynomial in b of its critical value.
+CRITICAL = {
+    0.10: (1.6449, 2.1859, 0.3142, -0.3427),
+    0.05: (1.9600, 2.9694, 0.4160, -0.5324),
+    0.02: (2.3263, 4.1618, 0.5368, -0.9060),
+}
+
+
+@pytest.mark.parametrize("nominal", CRITICAL)
+@pytest.mark.parametrize(("lag_blocks", "ratio_max"), [(1, 1.1), (9, 1.2), (29, 1.75)])
+def test_p_at_a_fixed_b_critical_value_is_at_least_its_own_and_little_more(lag_blocks, ratio_max, nominal):
+    noise = autocorrelated((100,), memory=0.6, seed=4)
+    error = robust_ratio(noise, np.ones(100), lag_blocks).error  # of deviations: a shift leaves it as it is
+    critical = sum(a * ((lag_blocks + 1) / 100) ** k for k, a in enumerate(CRITICAL[nominal]))
+
+    p = robust_ratio(noise - noise.mean() + critical * error, np.ones(100), lag_blocks).p
+
+    assert nominal <= p <= ratio_max * nominal
 
 
 def test_blocks_of_different_size_weigh_by_their_items():

@@ -9,11 +9,12 @@ import pytest
 from tests.libs.store.bars_kit import DAY, SERIES, STEP, T0, bar, bars
 from tests.libs.store.test_bar_stores import compare
 
-from qraft_contracts.outcomes import Transient
+from qraft_contracts.outcomes import Refused, Transient
 from qraft_store.bars.columns import COLUMNS
 from qraft_store.bars.days import PARQUET, TAIL
 from qraft_store.bars.lake import ParquetLake
 from qraft_store.bars.memory import MemoryBarStore
+from qraft_store.tiers import LAKE_ID
 
 NAME = {"market": "crypto", "interval": "5m"}
 N_BARS = 1_000  # three days are closed, the fourth grows
@@ -90,6 +91,10 @@ def test_writer_that_opens_over_cold_days_knows_where_they_end(tmp_path: Path, t
     lake.tier(**NAME, before=END + 100 * DAY)
     lake.close()
     shutil.rmtree(tmp_path / "hot")
+    with pytest.raises(Refused, match=r"copy .*\.lake_id"):
+        ParquetLake(**roots).append([bar(T0)])
+    (tmp_path / "hot").mkdir()
+    shutil.copy(tmp_path / "cold" / LAKE_ID, tmp_path / "hot" / LAKE_ID)
 
     lake = ParquetLake(**roots)
 
@@ -102,6 +107,7 @@ def test_move_that_was_killed_before_the_end_counts_rows_once(
     lake: ParquetLake, twin: MemoryBarStore, tmp_path: Path
 ) -> None:
     day = SERIES / "date=2025-06-02"
+    lake.tier(**NAME, before=T0.replace(day=2, minute=0))
     (tmp_path / "cold" / day).mkdir(parents=True)
     shutil.copy(tmp_path / "hot" / day / PARQUET, tmp_path / "cold" / day / PARQUET)
     (tmp_path / "cold" / day / f".{PARQUET}.tmp").write_bytes(b"half")

@@ -10,7 +10,7 @@ from qraft_text.features import BUCKET_US, names_of_latents, text_matrix
 from qraft_text.filters import KEPT, REASONS
 from qraft_text.grouping import group
 from qraft_text.lexicon import EVENT_WORDS
-from qraft_text.posts import TOWERS, Engagement, no_engagement
+from qraft_text.posts import NO_AUTHOR, TOWERS, Engagement, no_engagement
 from qraft_text.tower import Grid, Said, window_sums
 
 HACK = list(EVENT_WORDS).index("hack")
@@ -98,6 +98,56 @@ def test_dropped_posts_count_for_novelty_alone_and_late_ones_for_nothing():
     assert found["posts_heat"][0, 0] == pytest.approx(np.log1p(1))
     assert found["posts_novelty"][0, 0] == pytest.approx(1 - 2 / 4)
     assert found["posts_kept_frac"][0, 0] == pytest.approx(1 / 4)
+
+
+def test_authors_are_counted_among_posts_that_name_theirs_in_each_bucket_by_itself():
+    named, nobody = {"author": 7}, {"author": NO_AUTHOR}
+    rows = [(1, "a", named), (2, "b", nobody), (3, "c", {"author": 8}), (3.5, "d", named), (6, "e", nobody),
+            (7, "f", {**named, "symbol": 1})]  # fmt: skip
+
+    found = matrix(rows, [0.0] * 6, symbols=("BTCUSDT", "ETHUSDT"), ends=np.array([bucket(1), bucket(2), bucket(3)]))
+
+    expected = [[np.log1p(2), 0.0], [np.nan, np.log1p(1)], [0.0, 0.0]]
+    np.testing.assert_allclose(found["posts_authors"], expected, rtol=1e-6)
+
+
+def drawn_posts(seed):
+    """Return posts of two days; in each tower authors are named always, never, at times, or from or up to a time."""
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(3, 120))
+    minutes = np.sort(rng.integers(1, 2 * 24 * 60 * 10, n)) / 10
+    turn = rng.uniform(0, 2 * 24 * 60)
+    habits = [lambda _: True, lambda _: False, lambda _: rng.random() < 0.3, lambda m: m > turn, lambda m: m <= turn]
+    of_tower = rng.integers(0, len(habits), len(TOWERS))
+    first_at = rng.choice([0.0, turn], len(TOWERS))  # some towers begin late
+    rows = []
+    for i, minute in enumerate(minutes):
+        tower = int(rng.integers(0, len(TOWERS)))
+        if minute >= first_at[tower]:
+            author = int(rng.integers(0, 4)) if habits[of_tower[tower]](minute) else NO_AUTHOR
+            symbol = int(rng.integers(0, 2))
+            rows.append((float(minute), f"text {i}", {"tower": tower, "author": author, "symbol": symbol}))
+    return rows, turn
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_no_bucket_changes_with_posts_that_come_later(seed):
+    rows, turn = drawn_posts(seed)
+    kind = {"symbols": ("BTCUSDT", "ETHUSDT")}
+    rng = np.random.default_rng(seed)
+    scores, latent = rng.uniform(-1, 1, len(rows)), rng.normal(0, 1, (len(rows), 2)).astype(np.float32)
+    n_cut = int(turn) // 5
+    early = [row for row in rows if row[0] <= 5 * n_cut]
+    ends = bucket(1) + np.arange(576) * BUCKET_US
+
+    def of(some):
+        latents = {name: latent[: len(some)] for name in TOWERS}
+        return matrix(some, scores[: len(some)], hacked=range(0, len(some), 3), ends=ends, latents=latents, **kind)
+
+    whole, known = of(rows), of(early)
+
+    for name, values in whole.items():
+        np.testing.assert_array_equal(known[name][:n_cut], values[:n_cut], err_msg=name)
 
 
 def test_windows_hold_their_hours_and_not_a_bucket_more():
@@ -211,4 +261,4 @@ def test_groups_give_what_each_group_gives_by_itself():
         assert made.medians(values)[i] == pytest.approx(np.median(own))
         assert sorted(values[(ids == i) & kept]) == sorted(own)[n_cut : own.size - n_cut]
         assert made.largest(values[:, None])[i, 0] == own.max()
-        assert made.n_different(authors)[i] == len(set(authors[ids == i]))
+        assert made.n_different(authors, but=3)[i] == len(set(authors[ids == i]) - {3})

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from collections import deque
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.libs.text.text_kit import MINUTE_US, START_US, columns
 
-from qraft_text.filters import REASONS, FilterRules, judge
+from qraft_text.filters import REASONS, FilterRules, _Memory, judge
 from qraft_text.posts import LANGUAGE_KNOWN, LANGUAGE_OTHER, NEWS
 from qraft_text.proof.subjects import rows_after
 from qraft_text.traits import traits_of
@@ -125,3 +128,58 @@ def test_verdict_changes_neither_with_what_comes_later_nor_with_where_history_be
     np.testing.assert_array_equal(judge(early, traits_of(early.texts), rules), whole[: len(early)])
     compared = late.known_at > cut
     np.testing.assert_array_equal(judge(late, traits, rules)[compared], whole[posts.known_at > cut])
+
+
+def test_what_was_said_before_the_window_is_forgotten_and_what_still_counts_is_not():
+    hour_us = 60 * MINUTE_US
+    memory = _Memory(look_back_us=24 * hour_us)
+    for hour in range(24 * 50):
+        memory.forget(hour * hour_us)
+        memory.said_at[hour] = hour * hour_us
+        memory.like[hour] = (hour * hour_us, hour)
+        memory.template_at[hour] = deque([0, hour * hour_us])
+        memory.author_at[hour] = deque([hour * hour_us])
+        for kept in (memory.said_at, memory.like, memory.template_at, memory.author_at):
+            assert len(kept) <= 2 * 24 + 1
+            assert set(range(max(hour - 24, 0), hour + 1)) <= set(kept)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 9 * DAY_MIN), st.sampled_from(TEXTS), st.integers(0, 3)), min_size=2, max_size=60
+    ),
+    st.sampled_from([1.0, 24.0, 1.3e-7]),
+)
+def test_verdicts_are_those_of_a_memory_that_forgets_nothing(drawn, window_hours):
+    rules = FilterRules(author_posts_max=3, window_hours=window_hours, author_hours=window_hours / 2, template_max=2)
+    posts = columns([(minute, text, {"author": author}) for minute, text, author in sorted(drawn)])
+    traits = traits_of(posts.texts)
+    # Judged by the posts of its own window, read anew for each: nothing is there to be forgotten.
+    alone = []
+    for known_at in posts.known_at.tolist():
+        upto = rows_after(posts, known_at - rules.look_back_us - 1)
+        n = int((upto.known_at <= known_at).sum())
+        alone.append(judge(upto, traits, rules)[:n].tolist())
+
+    whole = judge(posts, traits, rules).tolist()
+
+    for row, known_at in enumerate(posts.known_at.tolist()):
+        same = int((posts.known_at[row + 1 :] == known_at).sum())
+        assert alone[row][-1 - same] == whole[row]
+
+
+def test_judging_takes_the_memory_of_the_window_and_not_of_the_history():
+    rng = np.random.default_rng(3)
+    words = [f"w{i}" for i in range(300)]
+    posts = columns([(60 * i, " ".join(rng.choice(words, 12)), {"author": i}) for i in range(1_500)])
+    traits = traits_of(posts.texts)
+
+    def peak(window_hours):
+        tracemalloc.start()
+        judge(posts, traits, FilterRules(window_hours=window_hours))
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    assert peak(24.0) < peak(2_000.0) / 3

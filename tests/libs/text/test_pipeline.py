@@ -13,6 +13,7 @@ from qraft_text.encoder import HashedEncoder
 from qraft_text.filters import FilterRules
 from qraft_text.pipeline import TextFeatures, bucket_grid, fit_text_reduction
 from qraft_text.sentiment import Sentiment
+from qraft_text.sources import read_posts
 
 DAYS = 5
 N_POSTS = 900
@@ -192,3 +193,32 @@ def test_repetition_of_what_was_said_before_the_window_is_still_a_repetition(tmp
 
     assert column(matrix, "posts_heat_24h")[0, 0] == 0.0
     assert column(matrix, "posts_novelty_24h")[0, 0] == 0.0
+
+
+def test_range_that_needs_more_memory_than_there_is_is_refused_with_what_to_do(tables):
+    asked = {**ASKED, "after": START, "lag": timedelta(hours=48)}
+    part, whole = (
+        {**asked, "until": START + timedelta(days=days), "bytes_max": N_POSTS * 3_500} for days in (DAYS - 1, DAYS + 1)
+    )
+
+    # 900 posts of about 40 letters, 3.8 kB each, and 50 counts.
+    assert 0 < len(read_posts(tables, **part).posts) < N_POSTS
+    with pytest.raises(ValueError, match=r"0\.00 GB .* ask for fewer days at a time"):
+        read_posts(tables, **{**whole, "bytes_max": 1_000})
+    with pytest.raises(ValueError, match="ask for fewer days at a time"):
+        read_posts(tables, **whole)
+
+
+def test_long_texts_and_news_of_whole_markets_need_more_memory(tmp_path):
+    tables = ParquetTables(tmp_path)
+    text = "a long text that says very much about the whole market " * 100
+    store(tables, "news", [news(2, text[:100], row_id="n1", symbol="CRYPTO", text=text)], market="wire")
+    asked = {"markets": ["wire"], "after": START, "until": at(5), "lag": timedelta(hours=1)}
+    many = [f"C{i}USDT" for i in range(20)]
+
+    # 3 kB, and 20 bytes for each of the first 2,000 letters; 1 kB for each symbol that the row stands for.
+    assert len(read_posts(tables, symbols=["BTCUSDT"], bytes_max=45_000, **asked).posts) == 1
+    assert len(read_posts(tables, symbols=many, bytes_max=65_000, **asked).posts) == 20
+    for symbols, bytes_max in ((["BTCUSDT"], 43_000), (many, 45_000)):
+        with pytest.raises(ValueError, match="fewer symbols"):
+            read_posts(tables, symbols=symbols, bytes_max=bytes_max, **asked)

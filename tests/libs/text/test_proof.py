@@ -8,10 +8,10 @@ import pytest
 from qraft_quant.proof import Output, prove_subject
 from qraft_text.encoder import HashedEncoder
 from qraft_text.features import BUCKET_US
-from qraft_text.filters import FilterRules, judge
-from qraft_text.posts import Posts
+from qraft_text.filters import REASONS, FilterRules, judge
+from qraft_text.posts import NO_AUTHOR, TOWERS, Posts
 from qraft_text.proof import CONTROLS_REQUIRED, KINDS_REQUIRED, ProofTexts, TextFacts, TextSubjects, prove_texts
-from qraft_text.proof.tables import BUCKETS, draw_tables, posts_of
+from qraft_text.proof.tables import BUCKETS, N_BUCKETS, NAMED_FROM_FRAC, draw_tables, posts_of
 from qraft_text.sentiment import Sentiment
 
 WORDS = ["bitcoin", "moon", "crash", "ether", "buy", "sell", "hack", "upgrade", "etf", "rally", "panic", "fed", "rekt"]
@@ -88,6 +88,23 @@ def test_filter_that_drops_the_earlier_of_two_posts_is_caught(facts):
     found = prove_subject(_Backwards(facts).matrix_of_duplicates, tables, cut_offs=cuts, seed=SEED)
 
     assert {"posts_heat", "posts_novelty"} <= set(found.failed_columns)
+
+
+def test_drawn_tables_have_what_a_look_ahead_would_need(facts):
+    """Filters that drop nothing, and sources that name all authors or none from first to last, prove nothing."""
+    tables = draw_tables(len(facts.texts.texts) - 1, bucket_us=BUCKET_US, seed=SEED)
+    posts = posts_of(tables, facts.texts)
+    verdicts = judge(posts, facts.traits, facts.filters)
+    turn = tables[BUCKETS].known_at[int(NAMED_FROM_FRAC * N_BUCKETS)]
+    is_named, is_after = posts.author != NO_AUTHOR, posts.known_at >= turn
+    comments, of_news = (posts.tower == TOWERS.index(name) for name in ("comments", "news"))
+
+    for reason in ("late", "too_short", "author_rate", "duplicate"):
+        assert (verdicts == REASONS.index(reason)).sum() >= 10, reason
+    np.testing.assert_array_equal(is_named[comments], ~is_after[comments])
+    np.testing.assert_array_equal(is_named[of_news], is_after[of_news])
+    assert min(is_after[comments].mean(), is_after[of_news].mean()) > 0.2
+    assert 0.2 < 1 - is_named[posts.tower == 0].mean() < 0.4
 
 
 def test_same_facts_and_seed_give_the_same_tables(facts):

@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 
-from qraft_contracts.kinds import KINDS, STATE_INPUTS, StateInput
+from qraft_contracts.kinds import STATE_INPUTS, StateInput, stale_after_s
 from qraft_contracts.origin import Origin
 from qraft_contracts.outcomes import Malformed
 from qraft_data.reading import as_of_columns, earliest_event, known_rows, origins_of
@@ -44,11 +44,16 @@ class StatePanel:
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """The inputs that one table gives, of each symbol its own rows or of one series for all symbols."""
+    """
+    The inputs of one age that one table gives, of each symbol its own rows or of one series for all symbols.
+
+    age_s: after so many seconds a value is stale; monthly series of a table stand longer than its daily ones.
+    """
 
     kind: str
     market: str
     has_series: bool
+    age_s: int | None
     inputs: dict[str, StateInput] = field(default_factory=dict)
 
     @property
@@ -138,24 +143,24 @@ def state_of_bars(
 
 
 def _tables(market: str, names: Collection[str]) -> list[_Table]:
-    """Return the tables that give some inputs; those of one table are read and joined together."""
-    found: dict[tuple[str, str, bool], _Table] = {}
+    """Return the tables that give some inputs; those of one table and age are read and joined together."""
+    found: dict[tuple[str, str, bool, int | None], _Table] = {}
     for name in names if market else ():
         given = STATE_INPUTS[name]
-        table = _Table(given.kind, given.market or market, given.symbol is not None)
-        found.setdefault((table.kind, table.market, table.has_series), table).inputs[name] = given
+        age_s = stale_after_s(given.kind, given.symbol or "")
+        table = _Table(given.kind, given.market or market, given.symbol is not None, age_s)
+        found.setdefault((table.kind, table.market, table.has_series, age_s), table).inputs[name] = given
     return list(found.values())
 
 
 def _read(
     tables: TableStore, table: _Table, symbols: Sequence[str], at_us: Int64Array, *, as_of: datetime
 ) -> tuple[dict[str, FloatArray], set[Origin]]:
-    age_s = KINDS[table.kind].stale_after_s
     series = tuple(dict.fromkeys(it.symbol for it in table.inputs.values() if it.symbol is not None))
     wanted = series if table.has_series else tuple(symbols)
     columns = tuple(dict.fromkeys(it.field for it in table.inputs.values()))
     rows = known_rows(
-        tables, table.kind, table.market, wanted, start=earliest_event(int(at_us[0]), age_s),
+        tables, table.kind, table.market, wanted, start=earliest_event(int(at_us[0]), table.age_s),
         end=instant_of(int(at_us[-1])), as_of=as_of, columns=columns,
     )  # fmt: skip
     if not rows.num_rows:
@@ -165,7 +170,7 @@ def _read(
         raise Malformed("origin_conflict", f"expected rows of a market in {table.source}, found simulated ones")
     step = max(1, _CELLS_MAX // len(wanted))
     parts = [
-        as_of_columns(rows, columns, wanted, at_us[first : first + step], max_age_s=age_s)
+        as_of_columns(rows, columns, wanted, at_us[first : first + step], max_age_s=table.age_s)
         for first in range(0, at_us.size, step)
     ]
     found = {}

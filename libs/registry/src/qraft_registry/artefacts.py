@@ -19,6 +19,7 @@ EVIDENCE_FORMAT: Final = "evidence/1"
 MODEL_FILE: Final = "model.onnx"
 MANIFEST_FILE: Final = "manifest.json"
 SNAPSHOT_RECORD: Final = "snapshot_meta.json"
+SNAPSHOT_DATA: Final = "data.parquet"
 # What a manifest says of its data: an audit found them complete, nobody asked, or it is from before that was written.
 READY: Final = "ready"
 NOT_ASKED: Final = "not_asked"
@@ -26,10 +27,17 @@ UNKNOWN: Final = "unknown"
 
 
 class TrainedOn(msgspec.Struct, frozen=True):
-    """The snapshot that trained a model, and the SHA-256 in hex of its record. Empty: of before there were any."""
+    """
+    The snapshot that trained a model, and the SHA-256 in hex of its record. Empty: of before there were any.
+
+    market, interval, symbols: of the bars that trained; the snapshot's query must name the same.
+    """
 
     snapshot_id: str = ""
     snapshot_sha256: str = ""
+    market: str = ""
+    interval: str = ""
+    symbols: tuple[str, ...] = ()
 
 
 class Readiness(msgspec.Struct, frozen=True):

@@ -115,7 +115,7 @@ async def _data_fault(artefacts: ArtefactStore, manifest: Manifest) -> str | Non
     fault = snapshot_fault(manifest, record)
     if record is not None and fault is None:
         fault = missing_files(manifest, record, await artefacts.keys(f"{snapshot_input(manifest.data.snapshot_id)}/"))
-    return fault or audit_fault(manifest, await _get(artefacts, audit) if audit else None)
+    return fault or audit_fault(manifest, await _get(artefacts, audit) if audit else None, record=record)
 
 
 async def _proof(artefacts: ArtefactStore, leakage: bytes | None) -> bytes | None:

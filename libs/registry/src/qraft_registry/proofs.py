@@ -12,13 +12,16 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from qraft_contracts.origin import Origin
 from qraft_registry.artefacts import Manifest, ProofReference, sha256_hex
 from qraft_store.artefacts.port import ArtefactStore
+
+if TYPE_CHECKING:  # whoever reads proofs need not load the code that makes them
+    from qraft_quant.proof.verdicts import ColumnProof, ControlProof
 
 PROOF_FORMAT: Final = "proof/1"
 PREFIX: Final = "proofs/"
@@ -103,6 +106,16 @@ class ProofRecord(msgspec.Struct, frozen=True):
     versions: dict[str, str]
     columns: tuple[ProvenColumn, ...]
     controls: tuple[ProvenControl, ...]
+
+
+def columns_of(columns: Iterable[tuple[str, ColumnProof]]) -> tuple[ProvenColumn, ...]:
+    """Return what a proof found of each column, by kind, in the form in which it is stored."""
+    return tuple(ProvenColumn(kind, it.name, it.n_checks, it.n_moved, it.failures) for kind, it in columns)
+
+
+def controls_of(controls: Iterable[ControlProof]) -> tuple[ProvenControl, ...]:
+    """Return what a proof found of each control in the form in which it is stored."""
+    return tuple(ProvenControl(it.name, it.is_leak, it.n_checks, it.caught_by) for it in controls)
 
 
 def encode_proof(record: ProofRecord) -> bytes:

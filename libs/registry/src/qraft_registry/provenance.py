@@ -7,16 +7,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from typing import Final
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Final
 
 import msgspec
 
 from qraft_contracts.origin import Origin, worst_origin
-from qraft_registry.artefacts import READY, SNAPSHOT_RECORD, Manifest, sha256_hex, snapshot_input
+from qraft_contracts.snapshots import moved_sources, snapshot_id_of
+from qraft_contracts.subjects import INTERVAL_SECONDS
+from qraft_contracts.times import format_instant
+from qraft_registry.artefacts import READY, SNAPSHOT_DATA, SNAPSHOT_RECORD, Manifest, sha256_hex, snapshot_input
 
 AUDITS: Final = "audits/"
 _SNAPSHOT_ID: Final = re.compile(r"[0-9a-f]{64}")
 _AUDIT_KEY: Final = re.compile(r"audits/[0-9a-f]{64}\.json")
+
+
+# A time without a zone is no instant: decoding refuses it.
+_Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class _Record(msgspec.Struct, frozen=True):
@@ -24,16 +32,30 @@ class _Record(msgspec.Struct, frozen=True):
 
     snapshot_id: str
     origin: Origin
+    query: dict[str, Any]
+    versions: dict[str, str]
     files: dict[str, str]
+
+
+class _Query(msgspec.Struct, frozen=True):
+    """The part of a snapshot's query that a model is held to."""
+
+    market: str
+    interval: str
+    symbols: tuple[str, ...]
+    start: _Instant
+    end: _Instant
 
 
 class _Audit(msgspec.Struct, frozen=True):
     """The part of an audit that a model is held to."""
 
     mode: str
+    market: str
     ready: bool
-    start: str
-    end: str
+    start: _Instant
+    end: _Instant
+    versions: dict[str, str]
 
 
 def snapshot_key(manifest: Manifest) -> str | None:
@@ -67,33 +89,42 @@ def snapshot_fault(manifest: Manifest, record: bytes | None) -> str | None:
     if sha256_hex(record) != named.snapshot_sha256:
         return f"snapshot_changed: the manifest names {named.snapshot_sha256}, the record is {sha256_hex(record)}"
     try:
-        found = msgspec.json.decode(record, type=_Record)
+        found, query = _decoded(record)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         return f"undecodable_snapshot: expected {SNAPSHOT_RECORD} as JSON: {error}"
-    if found.snapshot_id != named.snapshot_id:
-        return f"other_snapshot: expected the record of {named.snapshot_id}, received that of {found.snapshot_id}"
+    made_of = snapshot_id_of(found.query, found.versions)
+    if not named.snapshot_id == found.snapshot_id == made_of:
+        return (
+            f"other_snapshot: expected the record of {named.snapshot_id}, received that of {found.snapshot_id}, "
+            f"whose query and versions are those of {made_of}"
+        )
     if worst_origin((found.origin, manifest.origin)) is not manifest.origin:
         return f"snapshot_origin: the snapshot is {found.origin.value}, the manifest says {manifest.origin.value}"
-    return None
+    return _question_fault(manifest, found, query)
 
 
 def missing_files(manifest: Manifest, record: bytes, keys: Collection[str]) -> str | None:
     """
-    Return which file of a snapshot that stands is not there, None if all are.
+    Return which file of a snapshot that stands is not there, its rows first, None if all are.
 
     Their bytes are not hashed here: that is `qraft data snapshot --verify`, and every training from the snapshot.
     """
-    folder = snapshot_input(manifest.data.snapshot_id)
-    absent = [name for name in msgspec.json.decode(record, type=_Record).files if f"{folder}/{name}" not in keys]
+    folder, files = snapshot_input(manifest.data.snapshot_id), _decoded(record)[0].files
+    if SNAPSHOT_DATA not in files:
+        return f"snapshot_without_rows: expected {SNAPSHOT_DATA} among its files, received {sorted(files)}"
+    absent = [name for name in (SNAPSHOT_DATA, *files) if f"{folder}/{name}" not in keys]
     return f"missing_snapshot: expected {folder}/{absent[0]}, received nothing" if absent else None
 
 
-def audit_fault(manifest: Manifest, audit: bytes | None) -> str | None:
+def audit_fault(manifest: Manifest, audit: bytes | None, *, record: bytes | None) -> str | None:
     """
     Return why a claim of readiness is not backed by its audit, None if it is or none is made.
 
+    The audit must be of the snapshot's market, of the same versions of its sources, and of all that trained.
+
     Args:
         audit: what lies under audit_key.
+        record: of the snapshot, in which snapshot_fault found nothing; None where the manifest names none.
     """
     claim = manifest.readiness
     if claim.verdict != READY:
@@ -106,10 +137,13 @@ def audit_fault(manifest: Manifest, audit: bytes | None) -> str | None:
         found = msgspec.json.decode(audit, type=_Audit)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         return f"undecodable_audit: expected an audit as JSON: {error}"
-    if not found.ready or (found.mode, found.start, found.end) != (claim.mode, claim.start, claim.end):
+    start, end = format_instant(found.start), format_instant(found.end)
+    if not found.ready or (found.mode, start, end) != (claim.mode, claim.start, claim.end):
         said = "ready" if found.ready else "not ready"
-        return f"other_audit: the audit says {said} of {found.mode} {found.start} … {found.end}"
-    return None
+        return f"other_audit: the audit says {said} of {found.mode} {start} … {end}"
+    if record is None:
+        return "audit_of_nothing: the manifest says ready and names no snapshot that the audit could be of"
+    return _coverage_fault(manifest, found, record)
 
 
 def readiness_fault(manifest: Manifest) -> str | None:
@@ -121,3 +155,44 @@ def readiness_fault(manifest: Manifest) -> str | None:
         f"readiness_{found.verdict}: trained in mode {found.mode} on data that no audit found complete; train with "
         "QRAFT_TRAIN_MODE=production or full"
     )
+
+
+def _decoded(record: bytes) -> tuple[_Record, _Query]:
+    found = msgspec.json.decode(record, type=_Record)
+    return found, msgspec.convert(found.query, _Query)
+
+
+def _question_fault(manifest: Manifest, record: _Record, query: _Query) -> str | None:
+    """Return why a snapshot does not answer what the model was trained on, None if it does."""
+    named, until = manifest.data, manifest.trained_until
+    if (named.market, named.interval, named.symbols) != (query.market, query.interval, query.symbols):
+        return (
+            f"snapshot_of_other_bars: the snapshot holds {query.market} {query.interval} {list(query.symbols)}, "
+            f"the manifest says {named.market} {named.interval} {list(named.symbols)}"
+        )
+    bars = f"bars/{query.interval}/{query.market}"
+    if bars not in record.versions:
+        return f"snapshot_without_bars: expected the version of {bars}, received {sorted(record.versions)}"
+    # The grid ends with its last step in the range; an interval that nobody knows has none.
+    step = timedelta(seconds=INTERVAL_SECONDS.get(query.interval, 0))
+    if not query.end - step < until <= query.end:
+        return (
+            f"snapshot_of_other_range: the snapshot ends at {format_instant(query.end)}, "
+            f"the manifest says {format_instant(until)}"
+        )
+    return None
+
+
+def _coverage_fault(manifest: Manifest, audit: _Audit, record: bytes) -> str | None:
+    """Return why a ready audit is not about the snapshot, None if it is."""
+    found, query = _decoded(record)
+    if audit.market != query.market:
+        return f"audit_of_other_market: the audit is of {audit.market}, the snapshot of {query.market}"
+    if sources := moved_sources(audit.versions, found.versions):
+        return f"audit_of_other_data: {sources} have other versions in the audit than in the snapshot"
+    if audit.start > query.start or audit.end < manifest.trained_until:
+        return (
+            f"audit_of_other_range: the audit is of {format_instant(audit.start)} … {format_instant(audit.end)}, the "
+            f"model of {format_instant(query.start)} … {format_instant(manifest.trained_until)}"
+        )
+    return None

@@ -24,8 +24,8 @@ from qraft_registry.proofs import (
     PROOF_FORMAT,
     ProofData,
     ProofRecord,
-    ProvenColumn,
-    ProvenControl,
+    columns_of,
+    controls_of,
     digest_of_sources,
     find_proof,
     save_proof,
@@ -40,6 +40,8 @@ N_SYMBOLS_MIN: Final = 2
 # Excerpts without a gap are looked for from the newest bar back, a day of 5-minute bars at a time.
 _STRIDE_BARS: Final = 288
 _NAMED_VERSIONS: Final = ("numba", "numpy")
+# Where a state is unknown its features read 0: on one that is hardly known they would pass without having been tried.
+_KNOWN_FRAC_MIN: Final = 0.5
 
 
 def proven_source() -> str:
@@ -58,7 +60,8 @@ def prove_features(
 
     Args:
         snapshot_id: of the snapshot that the bars were read from, for the record.
-        state: (n_bars, n_symbols) by input, what features read beside the bars; what has no value there is drawn.
+        state: (n_bars, n_symbols) by input, what features read beside the bars; what is not known in most rows of the
+            excerpt is drawn, and named as `stimulated`.
 
     Raises:
         ValueError: if the bars are too few; the message says how many are needed.
@@ -137,11 +140,12 @@ def proof_excerpt(bars: BarPanel, *, n_bars: int) -> BarPanel:
 
 
 def _of_excerpt(state: Mapping[str, FloatArray], bars: BarPanel, excerpt: BarPanel) -> dict[str, FloatArray]:
-    """Return the state of the excerpt's rows and symbols."""
+    """Return the state of the excerpt's rows and symbols, without what is hardly known there."""
     first = int((bars.closed_at == excerpt.closed_at[0]).argmax())
     rows = slice(first, first + excerpt.closed_at.size)
     columns = [bars.symbols.index(symbol) for symbol in excerpt.symbols]
-    return {name: np.ascontiguousarray(values[rows, columns]) for name, values in state.items()}
+    found = {name: np.ascontiguousarray(values[rows, columns]) for name, values in state.items()}
+    return {name: values for name, values in found.items() if np.isfinite(values).mean() >= _KNOWN_FRAC_MIN}
 
 
 def _record(
@@ -169,14 +173,8 @@ def _record(
         starts=proof.starts,
         corruptions=proof.corruptions,
         versions={"python": platform.python_version(), **{name: version(name) for name in _NAMED_VERSIONS}},
-        columns=tuple(
-            ProvenColumn(kind, column.name, column.n_checks, column.n_moved, column.failures)
-            for kind, column in proof.columns
-        ),
-        controls=tuple(
-            ProvenControl(control.name, control.is_leak, control.n_checks, control.caught_by)
-            for control in proof.controls
-        ),
+        columns=columns_of(proof.columns),
+        controls=controls_of(proof.controls),
     )
 
 

@@ -14,10 +14,12 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from qraft_screening.decoding import decoded
+
 FloatArray = npt.NDArray[np.float64]
 
 N_BINS: Final = 10
-# Points at which the two distribution functions are compared: the distance is found to 1/200.
+# Quantiles at which the two distribution functions are compared: the distance is found to 1/200.
 N_POINTS: Final = 200
 # Fewer values say nothing about a tenth of them.
 N_MIN: Final = 200
@@ -77,10 +79,11 @@ class Drift(msgspec.Struct, frozen=True):
     @property
     def verdict(self) -> DriftVerdict:
         """Return what the thresholds say; what cannot be measured is unknown."""
-        if not np.isfinite(self.psi):
-            return DriftVerdict.UNKNOWN
+        # PSI counts missing values too, KS needs known ones: values that have gone missing are drift without it.
         if self.psi > PSI_DRIFT or self.ks > KS_DRIFT:
             return DriftVerdict.DRIFT
+        if not (np.isfinite(self.psi) and np.isfinite(self.ks)):
+            return DriftVerdict.UNKNOWN
         return DriftVerdict.WATCH if self.psi > PSI_WATCH or self.ks > KS_WATCH else DriftVerdict.STABLE
 
 
@@ -120,9 +123,10 @@ def reference_bins(name: str, values: npt.NDArray[np.floating]) -> DriftBins:
     distinct, n_times = np.unique(cuts, return_counts=True)
     atoms = distinct[(n_times > 1) | (distinct == known[0])]
     edges = np.unique(np.concatenate([distinct, np.nextafter(atoms, -np.inf)]))
-    points = np.unique(np.quantile(known, np.arange(N_POINTS + 1) / N_POINTS, method="inverted_cdf"))
-    # Just below an atom too: the distance is largest on either side of a step.
-    points = np.unique(np.concatenate([points, np.nextafter(points, -np.inf)])) if points.size <= N_BINS else points
+    steps = np.quantile(known, np.arange(N_POINTS + 1) / N_POINTS, method="inverted_cdf")
+    steps, n_times = np.unique(steps, return_counts=True)
+    # Just below a value that fills more than 1/N_POINTS too: the distance is largest on either side of a step.
+    points = np.unique(np.concatenate([steps, np.nextafter(steps[n_times > 1], -np.inf)]))
     shares = _shares(known, flat.size, edges)
     below = _below(known, points)
     return DriftBins(name, int(flat.size), *(tuple(it.tolist()) for it in (edges, shares, points, below)))
@@ -140,13 +144,7 @@ def decode_reference(data: bytes) -> DriftReference:
     Raises:
         ValueError: if they hold none.
     """
-    try:
-        found = msgspec.json.decode(data, type=DriftReference)
-    except msgspec.DecodeError as error:
-        raise ValueError(f"expected {DRIFT_FORMAT} as JSON: {error}") from error
-    if found.format != DRIFT_FORMAT:
-        raise ValueError(f"expected {DRIFT_FORMAT}, received {found.format!r}")
-    return found
+    return decoded(data, DriftReference, form=DRIFT_FORMAT, remedy="screen anew")
 
 
 def _shares(known: FloatArray, n: int, edges: FloatArray) -> FloatArray:

@@ -11,7 +11,7 @@ import numpy as np
 from qraft_screening.drift import Drift
 from qraft_screening.half_life import Decay, HalfLife
 from qraft_screening.information import Information, Labels, months_of
-from qraft_screening.linear import N_COMPONENTS_NAMED, Components, ModelFit
+from qraft_screening.linear import N_COMPONENTS_NAMED, T_MIN, Components, ModelFit
 from qraft_screening.panel import FeaturePanel
 from qraft_screening.quality import Quality, QualityRules
 from qraft_screening.report import (
@@ -73,7 +73,7 @@ def assemble(
         "models": tuple(
             ModelFinding(
                 it.name, it.penalty_frac, float(f"{it.r2:.6g}"), tuple(float(f"{r2:.6g}") for r2 in it.r2_of_folds),
-                int((it.coefficients != 0.0).sum()),
+                int((it.coefficients != 0.0).sum()), tidy(it.gain.t),
             )
             for it in found.models
         ),
@@ -135,7 +135,7 @@ def _verdict(f: int, best: int | None, panel: FeaturePanel, found: Found, thresh
         return "cluster", f"{panel.names[best]} says the same: rank correlation {found.correlations[f, best]:+.2f}"
     able = [it for it in found.models if it.beats_the_mean]
     if not able:
-        return "model", found.models_note or "no linear model beat the training mean on unseen rows"
+        return "model", found.models_note or _why_none(found.models)
     place = found.chosen.index(f)
     keepers = [
         it.name for it in able if it.coefficients[place] != 0.0 and it.fold_share[place] >= thresholds.fold_share_min
@@ -143,6 +143,14 @@ def _verdict(f: int, best: int | None, panel: FeaturePanel, found: Found, thresh
     if not keepers:
         return "model", f"{', '.join(it.name for it in able)} set its weight to zero, or in most folds"
     return SELECTED, f"carries information, stands for its cluster, kept by {' and '.join(keepers)}"
+
+
+def _why_none(models: Sequence[ModelFit]) -> str:
+    if any(it.r2 > 0.0 and not it.gain.is_known for it in models):
+        return "too few days of unseen rows: whether a linear model beats the training mean is unknown"
+    best = max(models, key=lambda it: it.r2)
+    t = f"t {best.gain.t:.2f}" if best.gain.is_known else "no t"
+    return f"no linear model beat the training mean on unseen rows (R² > 0, t > {T_MIN:g}): best {best.r2:+.5f}, {t}"
 
 
 def same_sign_parts(information: Information, n_parts: int) -> int:

@@ -72,8 +72,9 @@ def robust_ratio(sums: FloatArray, counts: FloatArray, lag_blocks: int) -> Robus
     """
     Return the mean over all items of blocks, sum(sums) / sum(counts), with an error robust to autocorrelation.
 
-    t is shrunk by 1.96 over the fixed-b critical value, so that few blocks a lag do not look like evidence; p is
-    Student's with the degrees of freedom of a Bartlett window, 3 n / (lag + 1).
+    t is shrunk by 1.96 over the fixed-b critical value at b = (lag + 1) / n, so that few blocks a lag do not look like
+    evidence; p is Student's with the degrees of freedom of a Bartlett window, 3 n / (lag + 1). Both together are on
+    the careful side: where fixed-b theory says 0.05, p is 0.053 at b = 0.02, 0.059 at 0.1, 0.078 at 0.3.
 
     Args:
         sums, counts: (n_blocks,), of each block, in order; blocks without items count as such.
@@ -96,7 +97,8 @@ def robust_ratio(sums: FloatArray, counts: FloatArray, lag_blocks: int) -> Robus
     error = math.sqrt(long_run_variance(sums - mean * counts, lag_blocks) * n_blocks) / total
     if error <= 1e-15:
         return RobustMean(mean, math.nan, math.nan, math.nan)
-    b = lag_blocks / n_full
+    # Weights 1 - k / (L + 1) are those of a bandwidth of L + 1.
+    b = (lag_blocks + 1.0) / n_full
     critical = sum(a * b**k for k, a in enumerate(_FIXED_B))
     t = mean / error * (_FIXED_B[0] / critical)
     # A false discovery rate over hundreds of features asks for tails far beyond 97.5 %.

@@ -6,6 +6,7 @@ import math
 
 import msgspec
 
+from qraft_screening.decoding import decoded
 from qraft_screening.thresholds import Thresholds
 
 SCREENING_FORMAT = "screening/1"
@@ -91,13 +92,18 @@ class ClusterFinding(msgspec.Struct, frozen=True):
 
 
 class ModelFinding(msgspec.Struct, frozen=True):
-    """One linear model on the representatives. r2: out of sample, mean over folds, against the training mean."""
+    """
+    One linear model on the representatives. r2: out of sample, mean over folds, against the training mean. t: of what
+    it foretold of unseen rows, None where it foretold nothing or there are too few days to tell. penalty_frac: of the
+    coefficients, chosen on the whole window; each fold chooses its own without its test part.
+    """
 
     name: str
     penalty_frac: float
     r2: float
     r2_of_folds: tuple[float, ...]
     n_kept: int
+    t: float | None = None
 
 
 class ComponentFinding(msgspec.Struct, frozen=True):
@@ -179,10 +185,4 @@ def decode_screening(data: bytes) -> Screening:
     Raises:
         ValueError: if they hold none.
     """
-    try:
-        found = msgspec.json.decode(data, type=Screening)
-    except msgspec.DecodeError as error:
-        raise ValueError(f"expected {SCREENING_FORMAT} as JSON: {error}") from error
-    if found.format != SCREENING_FORMAT:
-        raise ValueError(f"expected {SCREENING_FORMAT}, received {found.format!r}: screen anew")
-    return found
+    return decoded(data, Screening, form=SCREENING_FORMAT, remedy="screen anew")

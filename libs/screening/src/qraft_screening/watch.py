@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
+from qraft_screening.decoding import decoded
 from qraft_screening.drift import DriftReference
 from qraft_screening.findings import month_drift, monthly_information
 from qraft_screening.information import Labels, months_of
@@ -77,10 +78,4 @@ def decode_watch(data: bytes) -> Watch:
     Raises:
         ValueError: if they hold no watch.
     """
-    try:
-        found = msgspec.json.decode(data, type=Watch)
-    except msgspec.DecodeError as error:
-        raise ValueError(f"expected {WATCH_FORMAT} as JSON: {error}") from error
-    if found.format != WATCH_FORMAT:
-        raise ValueError(f"expected {WATCH_FORMAT}, received {found.format!r}")
-    return found
+    return decoded(data, Watch, form=WATCH_FORMAT, remedy="watch anew")

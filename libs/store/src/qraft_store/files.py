@@ -23,7 +23,7 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> int:
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         with temporary.open("wb") as file:
             write(file)
             file.flush()
@@ -47,7 +47,7 @@ def copy_whole(source: Path, target: Path) -> int:
     """
     temporary = target.with_name(f".{target.name}.tmp")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         shutil.copyfile(source, temporary)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
@@ -55,7 +55,7 @@ def copy_whole(source: Path, target: Path) -> int:
             raise Transient("cold_tier_damaged", f"expected the bytes of {source} in {temporary}, read others")
         temporary.replace(target)
         sync_folder(target.parent)
-        sync_folder(target.parent.parent)
+        sync_folder(target.parent.parent)  # a run that was killed may have made the folder
         return source.stat().st_size
     except OSError as error:
         raise Transient(
@@ -67,6 +67,18 @@ def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and what is missing above it; the entries of all of them are on disk when this returns."""
+    made: list[Path] = []
+    above = folder
+    while not above.exists():  # ends at the root
+        made.append(above)
+        above = above.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    for it in reversed(made):
+        sync_folder(it.parent)
 
 
 def sync_folder(folder: Path) -> None:

@@ -21,7 +21,7 @@ from qraft_text.tower import HOUR_US, WINDOWS_H, Columns, Grid, Said, tower_colu
 
 BUCKET_US: Final = 300_000_000
 # Version of what the columns mean; part of their signature.
-_FORMAT: Final = "text-features/1"
+_FORMAT: Final = "text-features/2"
 _DAY_H: Final = WINDOWS_H[-1]
 Float32Array = npt.NDArray[np.float32]
 

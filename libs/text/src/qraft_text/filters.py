@@ -6,7 +6,7 @@ window, whether those counted or not. So a verdict never changes, and does not d
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
@@ -63,12 +63,30 @@ class FilterRules(msgspec.Struct, frozen=True):
 
 @dataclass(slots=True)
 class _Memory:
-    """What was known so far, of one tower."""
+    """What was known so far, of one tower; what is too old to matter is forgotten."""
 
-    said_at: dict[int, int]  # normal form -> when last
-    like: dict[int, tuple[int, int]]  # band -> (when, text) of the last with it
-    template_at: dict[int, deque[int]]
-    author_at: dict[int, deque[int]]
+    look_back_us: int
+    said_at: dict[int, int] = field(default_factory=dict)  # normal form -> when last
+    like: dict[int, tuple[int, int]] = field(default_factory=dict)  # band -> (when, text) of the last with it
+    template_at: dict[int, deque[int]] = field(default_factory=dict)
+    author_at: dict[int, deque[int]] = field(default_factory=dict)
+    forgotten_at: int | None = None
+
+    def forget(self, known_at: int) -> None:
+        """
+        Drop what was last seen more than look_back_us before known_at; no verdict can still ask for it.
+
+        Once a look-back: so a key is moved at most once while it matters, and memory is that of two look-backs.
+        """
+        if self.forgotten_at is not None and known_at - self.forgotten_at < self.look_back_us:
+            return
+        self.forgotten_at = known_at
+        # Not at its edge: look_back_us is whole microseconds, the windows it is made of need not be.
+        oldest = known_at - self.look_back_us
+        self.said_at = {key: at for key, at in self.said_at.items() if at >= oldest}
+        self.like = {key: seen for key, seen in self.like.items() if seen[0] >= oldest}
+        self.template_at = {key: times for key, times in self.template_at.items() if times[-1] >= oldest}
+        self.author_at = {key: times for key, times in self.author_at.items() if times[-1] >= oldest}
 
 
 def judge(posts: Posts, traits: Traits, rules: FilterRules) -> npt.NDArray[np.int64]:
@@ -77,7 +95,7 @@ def judge(posts: Posts, traits: Traits, rules: FilterRules) -> npt.NDArray[np.in
 
     Row t uses rows 0..t.
     """
-    memories = [_Memory({}, {}, {}, {}) for _ in range(int(posts.tower.max(initial=-1)) + 1)]
+    memories = [_Memory(rules.look_back_us) for _ in range(int(posts.tower.max(initial=-1)) + 1)]
     verdict_of: dict[int, int] = {}
     found = np.empty(len(posts), np.int64)
     columns = (posts.post, posts.text, posts.tower, posts.author, posts.known_at, posts.event_at, posts.language)
@@ -91,6 +109,7 @@ def judge(posts: Posts, traits: Traits, rules: FilterRules) -> npt.NDArray[np.in
                 # Not remembered either: what is that old is not read from the stores, wherever reading begins.
                 verdict = LATE
             else:
+                memory.forget(known_at)
                 # Remembered before any verdict: what is dropped for one reason has still been said.
                 often = _is_too_often(memory, rules, author, known_at) and tower != NEWS
                 repeat = _repeat(memory, rules, traits, text=text, known_at=known_at)

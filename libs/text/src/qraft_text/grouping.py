@@ -52,11 +52,12 @@ class Groups:
         cut[ranked] = (place < n_cut) | (place >= np.repeat(self.sizes, self.sizes) - n_cut)
         return cut
 
-    def n_different(self, values: IntArray) -> FloatArray:
-        """Return how many different values each group has, (n_ids,); NaN where there is no row."""
+    def n_different(self, values: IntArray, *, but: int) -> FloatArray:
+        """Return how many different values beside `but` each group has, (n_ids,); NaN where there is no row."""
         group = np.repeat(np.arange(self.ids.size), self.sizes)
         pairs = np.unique(np.stack([group, values[self.order]]), axis=1)
-        return self.spread(np.bincount(pairs[0], minlength=self.ids.size).astype(np.float64))
+        counted = pairs[0][pairs[1] != but]
+        return self.spread(np.bincount(counted, minlength=self.ids.size).astype(np.float64))
 
     def ranked(self, values: FloatArray) -> IntArray:
         """Return the rows of each group from its lowest value to its highest, in the places of `order`."""

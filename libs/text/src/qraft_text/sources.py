@@ -26,14 +26,21 @@ from qraft_text.posts import (
     Posts,
     no_engagement,
 )
+from qraft_text.traits import N_CHARS_MAX
 
 # Its stubs know no scalars beside columns.
 pc: Final[Any] = pyarrow.compute
 _LANGUAGES: Final = frozenset({"en"})
 # Rows about a whole market count for each of its symbols: the name, and the endings of these symbols.
 MARKET_WIDE: Final = {"CRYPTO": ("USDT", "USDC")}
-# A quarter of a busy market; more is asked for in parts, for every text is held in memory.
-N_ROWS_MAX: Final = 20_000_000
+# Every text is held in memory: about 1.3 million tweets, and a range that needs more is asked for in parts. Beside it
+# a machine of 16 GB has room for the matrix (see pipeline.N_BUCKETS_MAX).
+BYTES_MAX: Final = 8_000_000_000
+# Measured from 33,000 to 70,000 tweets of 150 letters: 6.0 kB each, traits and what reading leaves behind; 18 and 40
+# words tell what is a letter's. A row that only counts (engagement, news of a market once more) is numbers and names.
+_BYTES_A_TEXT: Final = 3_000
+_BYTES_A_LETTER: Final = 20
+_BYTES_A_COUNT: Final = 1_000
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -57,7 +64,7 @@ class Found:
 
 def read_posts(
     tables: TableStore, *, markets: Sequence[str], symbols: Sequence[str], after: datetime, until: datetime,
-    lag: timedelta,
+    lag: timedelta, bytes_max: int = BYTES_MAX,
 ) -> Found:  # fmt: skip
     """
     Return what became known in (after, until] about the symbols: posts, comments, news and engagement.
@@ -68,13 +75,14 @@ def read_posts(
     Args:
         markets: of the tables, such as twitter; each may hold posts, news or both.
         symbols: their order numbers them.
+        bytes_max: of the memory that all of it may take in the end, as estimated from its rows.
 
     Raises:
-        ValueError: if no market holds a row in the range, or there are more than N_ROWS_MAX.
+        ValueError: if no market holds a row in the range, or they need more than bytes_max.
     """
     asked = [*symbols, *(name for name in MARKET_WIDE if name not in symbols)]
     read: dict[str, list[pa.Table]] = {"posts": [], "news": [], "post_engagement": []}
-    sources = []
+    sources, n_bytes = [], 0
     for kind, found in read.items():
         for market in sorted(set(markets)):
             if market not in tables.markets(kind):
@@ -86,12 +94,19 @@ def read_posts(
                 kind, market=market, symbols=asked, start=after - lag, end=until, as_of=until, revisions=revisions
             )
             rows = rows.filter(pc.greater(rows["known_at"], pa.scalar(after, rows.schema.field("known_at").type)))
+            n_bytes += _bytes_needed(rows, symbols)
+            if n_bytes > bytes_max:
+                raise ValueError(
+                    f"expected rows that need at most {bytes_max / 1e9:.2f} GB of memory, received {n_bytes / 1e9:.2f} "
+                    f"GB with {rows.num_rows} {kind} of {market} known in ({after.isoformat()}, {until.isoformat()}]: "
+                    "ask for fewer days at a time (each bucket comes out the same) or for fewer symbols"
+                )
             sources.append(Source(kind, market, version))
             found.append(rows.append_column("market", pa.array([market] * rows.num_rows, pa.string())))
     n_rows = {kind: sum(rows.num_rows for rows in found) for kind, found in read.items()}
-    if n_rows["posts"] + n_rows["news"] == 0 or sum(n_rows.values()) > N_ROWS_MAX:
+    if n_rows["posts"] + n_rows["news"] == 0:
         raise ValueError(
-            f"expected 1 to {N_ROWS_MAX} posts and news of {sorted(set(markets))} about {', '.join(symbols)} known in "
+            f"expected posts and news of {sorted(set(markets))} about {', '.join(symbols)} known in "
             f"({after.isoformat()}, {until.isoformat()}], received {n_rows}"
         )
     origins = {
@@ -104,6 +119,21 @@ def read_posts(
         n_rows,
         worst_origin(origins),
     )
+
+
+def _bytes_needed(rows: pa.Table, symbols: Sequence[str]) -> int:
+    """Return about how much memory the rows of a table will take, with all that is made of their texts."""
+    texts = [name for name in ("title", "text") if name in rows.column_names]
+    lengths: IntArray = np.zeros(rows.num_rows, np.int64)
+    for name in texts:
+        lengths += np.asarray(pc.fill_null(pc.binary_length(rows[name]), 0).combine_chunks(), np.int64)
+    n_letters = int(np.minimum(lengths, N_CHARS_MAX).sum())
+    n_counts = 0 if texts else rows.num_rows
+    for whole_market, endings in MARKET_WIDE.items():
+        n_wide = pc.sum(pc.equal(rows["symbol"], whole_market)).as_py() or 0
+        n_counts += n_wide * sum(symbol.endswith(endings) for symbol in symbols)
+    n_texts = rows.num_rows if texts else 0
+    return n_texts * _BYTES_A_TEXT + n_letters * _BYTES_A_LETTER + n_counts * _BYTES_A_COUNT
 
 
 def _posts(posts: Sequence[pa.Table], news: Sequence[pa.Table], symbols: tuple[str, ...]) -> Posts:

@@ -139,10 +139,13 @@ def _bucket_columns(rows: _Rows, said: Said, counts: Columns) -> tuple[Columns, 
 
 
 def _authors(rows: _Rows, n: FloatArray) -> FloatArray:
-    """Return the number of different authors; unknown where posts do not name theirs."""
-    if not (rows.author != NO_AUTHOR).any():
-        return np.where(n > 0, np.nan, 0.0)
-    return np.nan_to_num(rows.on_grid(rows.groups.n_different(rows.author)), nan=0.0)
+    """
+    Return the number of different authors among the posts that name theirs; NaN where there are posts and none does.
+
+    Each (bucket, symbol) by itself: whether a source names authors at all is known in the end only.
+    """
+    n_named = rows.on_grid(rows.groups.n_different(rows.author, but=NO_AUTHOR))
+    return np.where(n > 0, np.where(n_named > 0, n_named, np.nan), 0.0)
 
 
 def _window_columns(sums: Columns, grid: Grid, hours: int) -> Columns:

@@ -20,11 +20,9 @@ from qraft_screening.automatic import AutomaticFeatures, prove_automatic
 from qraft_screening.panel import FeatureAbout, FeaturePanel
 from qraft_screening.report import AutomaticProof, Source
 from qraft_store.bars.port import BarPanel, BarStore
-from svc_features.usecases import StateTables, inputs_of, state_for
+from svc_features.usecases import StateTables, bars_for, inputs_of, state_for
 
 FloatArray = npt.NDArray[np.float64]
-# A panel of features is held whole; beyond this the machine of a researcher has no memory left for anything else.
-GIBIBYTES_MAX: Final = 8
 _PROOF_SYMBOLS: Final = 2
 
 
@@ -105,22 +103,11 @@ class ReadFeatures:
         n_automatic = 0 if self.automatic is None else self.automatic.warm_up_bars
         n_warm_up = max(self.features.warm_up_bars, n_automatic)
         warm_up = timedelta(seconds=n_warm_up * INTERVAL_SECONDS[self.interval])
-        try:
-            read = self.bars.read(
-                market=self.market, interval=self.interval, symbols=None, start=after - warm_up, end=until
-            )
-        except ValueError as error:
-            raise Refused("range_too_large", str(error)) from error
-        if read is None:
-            raise Refused("no_bars", f"expected {self.interval} bars of {self.market} up to {until}, found none")
         n_features = len(self.features.names) + (0 if self.automatic is None else len(self.automatic.names))
-        gibibytes = read.close.size * n_features * 4 / 2**30
-        if gibibytes > GIBIBYTES_MAX:
-            raise Refused(
-                "range_too_large",
-                f"expected at most {GIBIBYTES_MAX} GiB of features, received {gibibytes:.1f}: shorten the window",
-            )
-        return read
+        return bars_for(
+            self.bars, market=self.market, interval=self.interval, start=after - warm_up, end=until,
+            n_features=n_features,
+        )  # fmt: skip
 
 
 def data_sha256(read: BarPanel, inputs: Mapping[str, FloatArray]) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from qraft_contracts.origin import worst_origin
+from qraft_contracts.outcomes import Refused
 from qraft_contracts.subjects import INTERVAL_SECONDS
 from qraft_quant.features import FeatureSet
 from qraft_quant.proof.everything import bars_wanted
@@ -15,7 +16,7 @@ from qraft_registry.proofs import ProofRecord, load_proof, save_proof, shortfall
 from qraft_registry.proving import ensure_proof, prove_features
 from qraft_store.artefacts.port import ArtefactStore
 from qraft_store.bars.port import BarStore
-from svc_features.usecases import StateTables, state_for
+from svc_features.usecases import StateTables, bars_for, newest_bar, state_for
 
 # Twice the bars that a proof uses: room to look for a stretch without gaps.
 _HISTORY_FACTOR = 2
@@ -52,24 +53,26 @@ async def prove(
         state: whose funding, open interest, … the features are proven on; what it lacks there is drawn.
 
     Raises:
-        ValueError: if the store holds no bars of the market, or too few; the message says how many are needed.
-        Malformed: if a table of the state is damaged.
+        Refused: if the store holds no bars of the market, too few (the message says how many are needed), or too many
+            symbols for the memory.
+        Malformed: if a table of the state is damaged, or that is no name of a market.
         Transient: if a store is away.
     """
     proven = registered_features(features, interval=interval)
-    stored = bars.range(market=market, interval=interval)
-    if stored is None:
-        raise ValueError(f"expected {market} {interval} bars to prove features on, received none: collect some first")
+    end = newest_bar(bars, market=market, interval=interval)
     span = timedelta(seconds=_HISTORY_FACTOR * bars_wanted(proven.warm_up_bars) * INTERVAL_SECONDS[interval])
-    panel = bars.read(market=market, interval=interval, symbols=None, start=stored[1] - span, end=stored[1])
-    if panel is None:
-        raise ValueError(f"expected {market} {interval} bars up to {stored[1]}, received none: is the store complete?")
+    panel = bars_for(
+        bars, market=market, interval=interval, start=end - span, end=end, n_features=len(proven.names)
+    )  # fmt: skip
     beside = state_for(features, panel, state)
     panel = replace(panel, origin=worst_origin([panel.origin, *beside.origins]))
-    if anew:
-        record, is_new = prove_features(panel, proven, seed=seed, state=beside.values), True
-        reference = await save_proof(artefacts, record)
-    else:
-        reference, made = await ensure_proof(artefacts, panel, proven, seed=seed, state=beside.values)
-        record, is_new = made or await load_proof(artefacts, reference), made is not None
+    try:
+        if anew:
+            record, is_new = prove_features(panel, proven, seed=seed, state=beside.values), True
+            reference = await save_proof(artefacts, record)
+        else:
+            reference, made = await ensure_proof(artefacts, panel, proven, seed=seed, state=beside.values)
+            record, is_new = made or await load_proof(artefacts, reference), made is not None
+    except ValueError as error:
+        raise Refused("too_few_bars", str(error)) from error
     return Proven(reference, record, is_new, shortfall(record, feature_names=proven.names))

@@ -21,8 +21,8 @@ from qraft_registry.proofs import (
     PROOF_FORMAT,
     ProofData,
     ProofRecord,
-    ProvenColumn,
-    ProvenControl,
+    columns_of,
+    controls_of,
     digest_of_sources,
     load_proof,
     save_proof,
@@ -129,14 +129,8 @@ def _record(proof: TextProof, facts: TextFacts, *, market: str) -> ProofRecord:
         starts=proof.starts,
         corruptions=proof.corruptions,
         versions={"python": platform.python_version(), **{name: version(name) for name in _NAMED_VERSIONS}},
-        columns=tuple(
-            ProvenColumn(kind, column.name, column.n_checks, column.n_moved, column.failures)
-            for kind, column in proof.columns
-        ),
-        controls=tuple(
-            ProvenControl(control.name, control.is_leak, control.n_checks, control.caught_by)
-            for control in proof.controls
-        ),
+        columns=columns_of(proof.columns),
+        controls=controls_of(proof.controls),
     )
 
 

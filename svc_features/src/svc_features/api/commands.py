@@ -21,7 +21,7 @@ from qraft_quant.features import OPERATORS, FeatureSet, FeatureSpec, compute_his
 from qraft_registry.proofs import ProofRecord
 from qraft_store.bars.port import BarPanel, BarStore
 from qraft_store.files import write_whole
-from svc_features.usecases import Inputs, StateTables, inputs_of, state_for
+from svc_features.usecases import Inputs, StateTables, bars_for, inputs_of, state_for
 
 EXIT_NOT_PROVEN: Final = 3
 _N_THREADS: Final = 2
@@ -100,13 +100,13 @@ def compute(
         state: whose funding, open interest, … the features read beside the bars; None = none.
 
     Raises:
-        Refused: if the range holds no bar.
-        Malformed: if a table of the state is damaged.
+        Refused: if the range holds no bar, or too many for the memory.
+        Malformed: if a table of the state is damaged, or that is no name of a market.
     """
     warm_up = timedelta(seconds=features.warm_up_bars * INTERVAL_SECONDS[interval])
-    panel = bars.read(market=market, interval=interval, symbols=None, start=start - warm_up, end=end)
-    if panel is None:
-        raise Refused("no_bars", f"expected {interval} bars of {market} up to {end.isoformat()}, found none")
+    panel = bars_for(
+        bars, market=market, interval=interval, start=start - warm_up, end=end, n_features=len(features.names)
+    )  # fmt: skip
     beside = state_for(features, panel, state)
     origin = worst_origin([panel.origin, *beside.origins])
     matrix = _matrix(panel, inputs_of(panel, beside), features)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -15,15 +16,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from qraft_contracts.outcomes import Refused
+from qraft_contracts.outcomes import Malformed, Refused
 from qraft_registry.proofs import ProofRecord
 from qraft_store.files import write_whole
 from qraft_store.tables.port import TableStore
 from qraft_text.encoder import CachedEncoder
 from qraft_text.features import TextMatrix
 from qraft_text.filters import FilterRules
-from qraft_text.pipeline import TextFeatures, TextManifest, fit_text_reduction
-from qraft_text.reduction import Reduction
+from qraft_text.pipeline import TextFeatures, TextManifest, bucket_grid, fit_text_reduction
+from qraft_text.reduction import N_COMPONENTS_MAX, Reduction
 from qraft_text.sentiment import Sentiment
 from qraft_text.sources import MARKET_WIDE
 
@@ -48,15 +49,21 @@ def fit(
     Return the reduction fitted on the range.
 
     Raises:
-        Refused: if nothing is stored there, or too few posts count.
+        Malformed: if the components or the range are none.
+        Refused: no_texts if nothing is stored of these markets, unfit_texts if too few posts count in the range, or
+            there are too many.
     """
-    try:
+    if not 1 <= n_components <= N_COMPONENTS_MAX:
+        raise Malformed("bad_components", f"expected --components 1 to {N_COMPONENTS_MAX}, received {n_components}")
+    if asked.after >= asked.until:
+        raise Malformed("bad_range", f"expected --until after {asked.after}, received {asked.until}")
+    symbols = symbols_of(tables, asked)
+    # What is left: nothing stored there, more than fits, or too few posts that count.
+    with _refusing("unfit_texts"):
         return fit_text_reduction(
-            tables, encoder, filters=FilterRules(), markets=asked.markets, symbols=symbols_of(tables, asked),
-            after=asked.after, until=asked.until, n_components=n_components, n_threads=n_threads,
+            tables, encoder, filters=FilterRules(), markets=asked.markets, symbols=symbols, after=asked.after,
+            until=asked.until, n_components=n_components, n_threads=n_threads,
         )  # fmt: skip
-    except ValueError as error:
-        raise Refused("no_texts", str(error)) from error
 
 
 def report_fit(reduction: Reduction, *, key: str, encoder: CachedEncoder, seconds: float) -> int:
@@ -77,17 +84,25 @@ def compute(
     Write the bucket features of the range as Parquet (closed_at, symbol, one column a feature); return their manifest.
 
     Raises:
-        Refused: if nothing is stored there, or the reduction was not known then or is of another encoder.
+        Malformed: if the range holds no bucket, or more than one file may.
+        Refused: no_texts if nothing is stored of these markets, unfit_texts if nothing or too much is in the range,
+            other_encoder or before_fit if the reduction is of another encoder or was not known then.
         Transient: if the file cannot be written.
     """
-    try:
+    with _refusing("other_encoder"):
         features = TextFeatures(Sentiment(), FilterRules(), encoder, reduction, n_threads=n_threads)
-        matrix, manifest = features.compute(
-            tables, markets=asked.markets, symbols=symbols_of(tables, asked), after=asked.after, until=asked.until,
-            in_sample=in_sample,
-        )  # fmt: skip
+    try:
+        ends = bucket_grid(asked.after, asked.until, bucket_us=features.bucket_us)
     except ValueError as error:
-        raise Refused("no_texts", str(error)) from error
+        raise Malformed("bad_range", str(error)) from error
+    if reduction is not None:
+        with _refusing("before_fit"):
+            reduction.require_later(ends, in_sample=in_sample)
+    symbols = symbols_of(tables, asked)
+    with _refusing("unfit_texts"):
+        matrix, manifest = features.compute(
+            tables, markets=asked.markets, symbols=symbols, after=asked.after, until=asked.until, in_sample=in_sample
+        )
     table = _table(matrix, manifest)
     write_whole(out, lambda file: pq.write_table(table, file, compression="zstd"))
     return manifest
@@ -131,7 +146,7 @@ def symbols_of(tables: TableStore, asked: TextRange) -> tuple[str, ...]:
     Return the symbols asked for, or all that the markets hold, sorted; without the names of whole markets.
 
     Raises:
-        ValueError: if the markets hold none.
+        Refused: if the markets hold none.
     """
     if asked.symbols:
         return tuple(dict.fromkeys(asked.symbols))
@@ -143,8 +158,18 @@ def symbols_of(tables: TableStore, asked: TextRange) -> tuple[str, ...]:
         for symbol in tables.symbols(kind, market=market)
     }
     if not found - set(MARKET_WIDE):
-        raise ValueError(f"expected posts or news of {', '.join(asked.markets)}, found none: collect some first")
+        what = f"expected posts or news of {', '.join(asked.markets)}, found none: collect some first"
+        raise Refused("no_texts", what)
     return tuple(sorted(found - set(MARKET_WIDE)))
+
+
+@contextmanager
+def _refusing(reason: str) -> Iterator[None]:
+    """Tell a ValueError of the texts' library by its reason."""
+    try:
+        yield
+    except ValueError as error:
+        raise Refused(reason, str(error)) from error
 
 
 def clock() -> float:

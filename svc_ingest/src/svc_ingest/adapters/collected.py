@@ -1,6 +1,7 @@
 """
 What is remembered of collected data sets, inside the lake: `collected/<data set>.json` once it is whole, and
-`refused/<data set>.parquet` with every row that was not taken, as it was received. The lake gone, both are gone.
+`refused/<data set>.parquet` with every row that was not taken, as it was received (of living sources a folder of parts,
+see adapters.refused). The lake gone, all are gone.
 """
 
 from __future__ import annotations
@@ -11,23 +12,17 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import Any
 
 from qraft_contracts.outcomes import Malformed, Transient
 from qraft_contracts.times import format_instant, parse_instant
 from qraft_data.audit.findings import Quarantined
 from qraft_store.files import write_whole
 from svc_ingest.adapters.catalogue import fingerprint
+from svc_ingest.adapters.refused import RefusedRows, counted_rows, encoded, refused_table
 from svc_ingest.domain.datasets import Dataset
 from svc_ingest.domain.shaping import Refused
 from svc_ingest.domain.tally import Tally
-
-# Rows that a living source gave and that were not taken; a venue in another unit adds some hundred a day.
-REFUSED_KEPT_MAX: Final = 100_000
-_TEXTS: Final = ("file", "kind", "market", "reason", "received")
 
 
 class LakeRecord:
@@ -35,6 +30,7 @@ class LakeRecord:
 
     def __init__(self, lake: Path) -> None:
         self._lake = lake
+        self._refused = RefusedRows(lake / "refused")
 
     def version_of(self, dataset: Dataset, files: Sequence[Path]) -> str:
         """Return the SHA-256 over the rules and every file's name and bytes."""
@@ -83,6 +79,18 @@ class LakeRecord:
         """Return when this lake was polled for the first time, None where it never was."""
         return _read_instant(self._lake / "collected" / f"polled.{venue}.json", "since")
 
+    def read_since(self) -> datetime | None:
+        """Return when a living line first read this lake, or it was first polled; None where neither ever was."""
+        folder = self._lake / "collected"
+        found = [_read_instant(path, "since") for path in (*folder.glob("polled.*.json"), folder / "live.json")]
+        return min((it for it in found if it is not None), default=None)
+
+    def set_live(self, now: datetime) -> None:
+        """Remember that a living line reads this lake from now on; the first time counts."""
+        path = self._lake / "collected" / "live.json"
+        if _read_instant(path, "since") is None:
+            _replace(path, (json.dumps({"since": format_instant(now)}) + "\n").encode())
+
     def polling_since(self, venue: str, now: datetime) -> datetime:
         """Return when this lake was polled for the first time; `now`, which is kept, where it never was."""
         path = self._lake / "collected" / f"polled.{venue}.json"
@@ -104,30 +112,11 @@ class LakeRecord:
         if not refused:
             path.unlink(missing_ok=True)
             return
-        _replace(path, _encoded(_refused_table(refused)))
+        _replace(path, encoded(refused_table(refused)))
 
     def add_refused(self, name: str, rows: Sequence[tuple[str, Refused]]) -> None:
-        """Keep refused rows beside those kept before, REFUSED_KEPT_MAX at most; what is kept already is kept once."""
-        path = self._lake / "refused" / f"{name}.parquet"
-        table = _refused_table(rows)
-        if path.exists():
-            before = pq.read_table(path)
-            known = set(map(tuple, zip(*(before[it].to_pylist() for it in _TEXTS), strict=True)))
-            is_new = [row not in known for row in zip(*(table[it].to_pylist() for it in _TEXTS), strict=True)]
-            table = pa.concat_tables([before, table.filter(pa.array(is_new))])
-        _replace(path, _encoded(table.slice(0, REFUSED_KEPT_MAX)))
-
-
-def _refused_table(refused: Sequence[tuple[str, Refused]]) -> pa.Table:
-    texts = [(file, row.kind, row.market, row.reason, row.received) for file, row in refused]
-    columns = dict(zip(_TEXTS, map(list, zip(*texts, strict=True)), strict=True))
-    return pa.table({"row": [row.row for _, row in refused], **columns})
-
-
-def _encoded(table: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
-    return bytes(sink.getvalue().to_pybytes())
+        """Keep refused rows of a living source beside those kept before; what is kept already is kept once. Blocks."""
+        self._refused.add(name, rows)
 
 
 def _read_instant(path: Path, name: str) -> datetime | None:
@@ -136,16 +125,13 @@ def _read_instant(path: Path, name: str) -> datetime | None:
         return parse_instant(json.loads(path.read_text())[name])
     except FileNotFoundError:
         return None
-    except (json.JSONDecodeError, KeyError, ValueError) as error:
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise Malformed("damaged_record", f"expected an instant in {path}: {error}; remove the file") from error
 
 
 def refused_counts(lake: Path) -> list[Quarantined]:
     """Return how many rows of files were not taken into a lake, by kind, market and reason, sorted."""
-    counts: Counter[tuple[str, str, str]] = Counter()
-    for path in sorted((lake / "refused").glob("*.parquet")):
-        table = pq.read_table(path, columns=["kind", "market", "reason"])
-        counts.update(zip(*(table[name].to_pylist() for name in ("kind", "market", "reason")), strict=True))
+    counts: Counter[tuple[str, ...]] = Counter(counted_rows(lake / "refused", ("kind", "market", "reason")))
     return [Quarantined(kind=kind, market=market, reason=why, n=n) for (kind, market, why), n in sorted(counts.items())]
 
 

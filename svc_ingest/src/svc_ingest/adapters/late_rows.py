@@ -1,8 +1,9 @@
 """
 Rows of a living market that come while its bars go out: none of them may look as if a bar had known it that did not.
 
-A poll's row may be received just before a bar ends and stored just after the bar went out. It is stored as known right
-after that bar, so that history shows it from the next bar on, as the line does.
+A poll's row may be received just before a bar ends and stored just after the bar went out, and the history that a venue
+tells of a new lake may come after the first bars. Both are stored as known right after the newest bar, so that history
+shows them from the next bar on, as the line does.
 """
 
 from __future__ import annotations
@@ -14,15 +15,19 @@ from datetime import datetime
 import numpy as np
 import pyarrow as pa
 
+from qraft_contracts.kinds import KINDS
 from qraft_store.tables.port import Appended, Revisions, TableStore
 from svc_ingest.domain.clock_times import US
 
 
 class ReadMark:
     """
-    Up to which bar state was read to go out. Held while state is read and while rows are stored.
+    For which bars of this process state was read. Held while state is read and while rows are stored.
 
-    What was known before the first bar of this process is history and stays as it is.
+    Rows that were stale by the first of these bars are history and stay as they are.
+
+    The lock costs a bar the wait for one append that is under way, and an append the wait for one read of state (see
+    svc_ingest/README.md for its time); without it a row could be stored between the read of a bar and its note.
     """
 
     def __init__(self) -> None:
@@ -30,17 +35,20 @@ class ReadMark:
         self._first_us: int | None = None
         self._until_us = -1
 
-    def read_up_to(self, at_us: int) -> None:
-        """Note that state as of an instant is about to be read. The lock is held."""
-        self._first_us = at_us if self._first_us is None else self._first_us
-        self._until_us = max(self._until_us, at_us)
+    def read_of(self, first_us: int, last_us: int) -> None:
+        """Note that state of a stretch of bars is about to be read. The lock is held."""
+        self._first_us = first_us if self._first_us is None else min(self._first_us, first_us)
+        self._until_us = max(self._until_us, last_us)
 
-    def as_known(self, rows: pa.Table) -> pa.Table:
+    def as_known(self, kind: str, rows: pa.Table) -> pa.Table:
         """Return rows with the time from which a bar can have known them. The lock is held."""
         if self._first_us is None:
             return rows
-        known = np.asarray(rows["known_at"].cast(pa.int64()).to_numpy(), dtype=np.int64)
-        is_late = (known > self._first_us) & (known <= self._until_us)
+        known, event = (np.asarray(rows[it].cast(pa.int64()).to_numpy(), np.int64) for it in ("known_at", "event_at"))
+        stale_s = KINDS[kind].stale_after_s
+        is_late = known <= self._until_us
+        if stale_s is not None:
+            is_late &= event >= self._first_us - stale_s * 1_000_000
         if not is_late.any():
             return rows
         told = np.where(is_late, self._until_us + 1, known)
@@ -56,7 +64,7 @@ class LateRows:
     def append(self, kind: str, *, market: str, rows: pa.Table) -> Appended:
         """Store rows, as known then; see the port."""
         with self._mark.lock:
-            return self._tables.append(kind, market=market, rows=self._mark.as_known(rows))
+            return self._tables.append(kind, market=market, rows=self._mark.as_known(kind, rows))
 
     def read(
         self,

@@ -22,7 +22,7 @@ class LakeState:
         from qraft_data.state import read_state
 
         with self._mark.lock:
-            self._mark.read_up_to(int(at_us[-1]))
+            self._mark.read_of(int(at_us[0]), int(at_us[-1]))
             panel = read_state(
                 self._tables, market=self._market, symbols=symbols, at_us=at_us, as_of=instant_of(int(at_us[-1])),
                 skips_faults=True,

@@ -13,6 +13,7 @@ from svc_ingest.adapters.collected import LakeRecord
 from svc_ingest.adapters.readers import FileReader
 from svc_ingest.domain.tally import Tally
 from svc_ingest.usecases.collect import Collector, Selection
+from svc_ingest.usecases.kept_live import KeptLive
 from svc_ingest.usecases.load_state import LoadState
 
 
@@ -33,14 +34,16 @@ class StateFiles:
         Raises:
             Malformed: if there is no such catalogue.
         """
+        record = LakeRecord(self.lake)
+        kept_live = KeptLive(self.clock, record, self.market)
         collector = Collector(
-            read_catalogue(self.catalogue), self.data, FileReader(), bars, tables, LakeRecord(self.lake), self.clock,
-            lambda _name, _tally, _done_frac: None,
+            read_catalogue(self.catalogue), self.data, FileReader(), bars, tables, record, self.clock,
+            lambda _name, _tally, _done_frac: None, kept_live,
         )  # fmt: skip
 
         def derive(selection: Selection, tally: Tally) -> None:
             from svc_ingest.usecases.derive import Deriver  # numba costs a second of start
 
-            Deriver(bars, tables).derive(selection, tally)
+            Deriver(bars, tables, kept_live).derive(selection, tally)
 
         return LoadState(collector, derive, self.market)()

@@ -17,6 +17,7 @@ from qraft_frames.bars import BarBatch
 from svc_ingest.domain.faults import FaultKind, QualityReport
 from svc_ingest.domain.raw import FloatArray, Int64Array, RawChunk, RawRows, instant_of, micros_of
 from svc_ingest.domain.row_judge import RowJudge
+from svc_ingest.domain.shaping import Refused
 
 # How many published bars a symbol's late or changed row is compared with. A venue corrects the last few bars.
 RECENT_BARS: Final = 64
@@ -66,8 +67,13 @@ class QualityCheck:
             kept = (stored.closed_at <= until) & (stored.closed_at > max(recent, default=0))
             self._remember(symbol, stored.closed_at[kept], stored.values[kept])
 
+    def keep_refused(self, rows: Sequence[tuple[str, Refused]]) -> None:
+        """Keep rows that another check refused on their way to the same bars, each with its symbol. Blocks."""
+        if self._judge is not None and rows:
+            self._judge.on_refused(rows)
+
     def take(self, chunk: RawChunk) -> list[BarBatch]:
-        """Return the batches of a chunk, by closed_at and revision."""
+        """Return the batches of a chunk, by closed_at and revision. Blocks where rows are refused and kept."""
         firsts: list[tuple[str, Int64Array, FloatArray]] = []
         revisions: list[_Revision] = []
         for symbol in sorted(chunk.rows):

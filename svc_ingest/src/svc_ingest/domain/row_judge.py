@@ -30,7 +30,7 @@ class RowJudge:
         self, market: str, interval: str, now_us: Callable[[], int],
         on_refused: Callable[[Sequence[tuple[str, Refused]]], None],
     ) -> None:  # fmt: skip
-        self._market, self._now_us, self._on_refused = f"{market}.{interval}", now_us, on_refused
+        self._market, self._now_us, self.on_refused = f"{market}.{interval}", now_us, on_refused
         self._kept: set[tuple[str, str]] = set()
 
     def refuse(self, rows: RawRows, *, recent: Mapping[int, float]) -> list[Found]:
@@ -62,7 +62,7 @@ class RowJudge:
                     self._kept.add((kind.value, text))
                     new.append((symbol, Refused("bars", self._market, i, kind.value, text)))
         if new:
-            self._on_refused(new)
+            self.on_refused(new)
 
 
 def _row(symbol: str, closed_at: int, values: FloatArray) -> dict[str, object]:

@@ -23,6 +23,7 @@ from svc_ingest.domain.venue_rows import refused_rows, venue_table
 from svc_ingest.ports import VenueHistory
 from svc_ingest.usecases.collect_bars import BarWriter
 from svc_ingest.usecases.collect_tables import TableWriter
+from svc_ingest.usecases.kept_live import KeptLive
 from svc_ingest.usecases.venue_windows import Windows
 
 # Pages of bars of every symbol that are held at once: 5,000 bars, 100 symbols are half a million rows.
@@ -31,7 +32,11 @@ _STRETCH_PAGES: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Backfill:
-    """What a back-fill needs. history: how far back without a start and with nothing stored."""
+    """
+    What a back-fill needs. history: how far back without a start and with nothing stored.
+
+    kept_live: for a lake that a running line may read, None = for a lake of history.
+    """
 
     venue: VenueHistory
     bars: BarStore
@@ -39,6 +44,7 @@ class Backfill:
     clock: Clock
     history: timedelta
     on_feed: Callable[[str, Tally, float], None]
+    kept_live: KeptLive | None = None
 
     async def run(
         self,
@@ -151,6 +157,7 @@ class Backfill:
 
     def _store(self, feed: Feed, table: pa.Table, tally: Tally) -> None:
         market, symbol = self._market(feed), str(table["symbol"][0].as_py())
+        table = table if self.kept_live is None else self.kept_live.stamped(market, table)
         rule = TableRule(feed.kind, market, symbol, Instant("event_at"), {})
         count = tally.of(f"{self.venue.name}:{feed.name}", feed.kind, market)
         tally.refused += [(symbol, row) for row in TableWriter(self.tables, rule, market).write(table, count)]

@@ -29,6 +29,7 @@ from svc_ingest.domain.tally import Count, Named, Tally
 from svc_ingest.ports import CollectRecord, DatasetReader
 from svc_ingest.usecases.collect_bars import BarWriter
 from svc_ingest.usecases.collect_tables import TableWriter, check_not_swapped
+from svc_ingest.usecases.kept_live import KeptLive
 
 # Readers that give a file's own columns; the others make theirs.
 _PLAIN: Final = ("parquet", "csv", "jsonl", "feather")
@@ -78,7 +79,11 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Collector:
-    """What collecting needs. data: the data folder. on_dataset: called after each data set with its name."""
+    """
+    What collecting needs. data: the data folder. on_dataset: called after each data set with its name.
+
+    kept_live: for a lake that a running line may read, None = for a lake of history.
+    """
 
     catalogue: Catalogue
     data: Path
@@ -88,6 +93,7 @@ class Collector:
     record: CollectRecord
     clock: Clock
     on_dataset: Callable[[str, Tally, float], None]
+    kept_live: KeptLive | None = None
 
     def collect(self, selection: Selection, tally: Tally) -> None:
         """
@@ -253,6 +259,8 @@ class _DatasetRun:
             return
         count = self.tally.of(self.dataset.name, rule.kind, _market(rule, market))
         if rule.interval is None:
+            kept_live = self.collector.kept_live
+            rows = rows if kept_live is None else kept_live.stamped(market, rows)
             self._keep(file, TableWriter(self.collector.tables, rule, market).write(rows, count))
             return
         if rule.interval not in INTERVAL_SECONDS:

@@ -177,15 +177,22 @@ class BarWriter:
 
     def _append_late(self, batches: list[BarBatch], known_at: datetime | None) -> int:
         """Store rows of bars up to the stored end: repetitions are skipped, others become the next revision."""
-        n_new = 0
-        for batch in self._not_stored(batches):
+        n_new, free = 0, list[BarBatch]()
+        for batch, is_free in self._not_stored(batches):
             late = replace(batch, revision=1, known_at=max(batch.closed_at, known_at or batch.closed_at))
-            n_new += self._append_revision(late)
             self._count.reasons["kept: late"] += len(batch.symbols)
-        return n_new
+            if is_free:
+                free.append(late)
+            else:
+                n_new += self._append_revision(late)
+        # Where nothing is stored revision 1 is free: one append, since each is 24 ms and a new symbol has thousands.
+        return n_new + self._append(free)
 
-    def _not_stored(self, batches: list[BarBatch]) -> Iterator[BarBatch]:
-        """Yield of each batch the symbols whose first and newest stored revisions, if any, have other values."""
+    def _not_stored(self, batches: list[BarBatch]) -> Iterator[tuple[BarBatch, bool]]:
+        """
+        Yield of each batch the symbols whose first and newest stored revisions, if any, have other values, and whether
+        no revision of any of them is stored.
+        """
         step = timedelta(microseconds=self._step)
         start, end = batches[0].closed_at - step, batches[-1].closed_at
         panels = [
@@ -201,7 +208,8 @@ class BarWriter:
                     is_new &= ~_stored_equal(batch, panel, row)
             if is_new.any():
                 columns = {name: getattr(batch, name)[is_new] for name in VALUES}
-                yield replace(batch, symbols=tuple(compress(batch.symbols, is_new)), **columns)
+                late = replace(batch, symbols=tuple(compress(batch.symbols, is_new)), **columns)
+                yield late, not any(_holds_any(late, panel, row) for panel in panels if panel is not None)
 
     def _append_revision(self, batch: BarBatch) -> int:
         for revision in range(batch.revision, batch.revision + _MAX_REVISIONS):
@@ -220,6 +228,12 @@ def _stored_equal(batch: BarBatch, panel: BarPanel, row: int) -> npt.NDArray[np.
     for name in VALUES:
         same &= getattr(panel, name)[row, own] == getattr(batch, name)
     return same
+
+
+def _holds_any(batch: BarBatch, panel: BarPanel, row: int) -> bool:
+    """Return whether a row of the panel has a bar of one of the batch's symbols."""
+    own = [panel.symbols.index(symbol) for symbol in batch.symbols if symbol in panel.symbols]
+    return bool(np.isfinite(panel.close[row, own]).any())
 
 
 def _ordered(closed_at: Int64Array, values: FloatArray) -> RawRows:

@@ -16,7 +16,8 @@ from svc_ingest.domain.tally import Tally
 from svc_ingest.usecases.collect import Selection
 from svc_ingest.usecases.derive_flows import derive_books, derive_liquidations, derive_trades
 from svc_ingest.usecases.derive_series import derive_events, derive_premium, derive_series
-from svc_ingest.usecases.derived_rows import DerivedRows, KeptLive, stretches
+from svc_ingest.usecases.derived_rows import DerivedRows, stretches
+from svc_ingest.usecases.kept_live import KeptLive
 
 # A stretch of bars that is read at once.
 _BARS_WINDOW: Final = timedelta(days=60)

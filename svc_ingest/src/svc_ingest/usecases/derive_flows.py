@@ -59,7 +59,7 @@ def derive_liquidations(rows: DerivedRows, selection: Selection) -> None:
     """Add liquidation_flow of every symbol, in the intervals in which any was liquidated."""
     tables = rows.tables
     for market in tables.markets("liquidations"):
-        symbols = tables.symbols("liquidations", market=market)
+        symbols, heard_us = tables.symbols("liquidations", market=market), rows.heard_us("liquidations", market)
         for start, end in stretches(tables.range("liquidations", market=market), selection, _DAY):
             all_of = rows.series("liquidations", market, start - STEP, end, columns=("size_usd",))
             if not all_of:
@@ -68,7 +68,9 @@ def derive_liquidations(rows: DerivedRows, selection: Selection) -> None:
             size = np.concatenate([own.numbers("size_usd") for own in all_of])
             number = np.concatenate([np.full(own.rows.num_rows, symbols.index(own.symbol)) for own in all_of])
             order = np.argsort(known, kind="stable")
-            found = liquidation_flow(known[order], size[order], number[order], n_symbols=len(symbols), step_us=STEP_US)
+            found = liquidation_flow(
+                known[order], size[order], number[order], n_symbols=len(symbols), step_us=STEP_US, until_us=heard_us
+            )
             inside = _inside(found.ends, start, end)
             for column, symbol in enumerate(symbols):
                 rows.add(
@@ -85,6 +87,7 @@ def derive_books(rows: DerivedRows, selection: Selection) -> None:
     for market in tables.markets("book_ticker"):
         for symbol in tables.symbols("book_ticker", market=market):
             book: DepthBook | None = None
+            heard_us = rows.heard_us("book_ticker", market, symbol=symbol)
             for start, end in busy_hours(tables, "book_ticker", market, symbol, selection):
                 quotes = rows.series(
                     "book_ticker", market, start - STEP - _QUOTES_BEFORE, end, columns=_LEVELS, symbol=symbol
@@ -94,7 +97,7 @@ def derive_books(rows: DerivedRows, selection: Selection) -> None:
                 if book is None:
                     book = _book_before(rows, market, symbol, start)
                 depths = _depths(rows, market, symbol, book, start, end)
-                _book_state(rows, market, quotes[0].by_known(), depths, ends_within(start, end))
+                _book_state(rows, market, quotes[0].by_known(), depths, ends_within(start, end), heard_us)
 
 
 def _taker_volume(rows: DerivedRows, market: str, own: Series, start: datetime, end: datetime) -> None:
@@ -119,7 +122,9 @@ def _trade_flow(rows: DerivedRows, market: str, own: Series, start: datetime, en
     rows.add("trade_flow", market, own.symbol, found.ends[inside], found.ends[inside], fields, "trades", own.origin)
 
 
-def _book_state(rows: DerivedRows, market: str, quotes: Series, depths: list[Depth | None], ends: Int64Array) -> None:
+def _book_state(
+    rows: DerivedRows, market: str, quotes: Series, depths: list[Depth | None], ends: Int64Array, heard_us: int
+) -> None:
     best = BestQuotes(quotes.micros("known_at"), *(quotes.numbers(name) for name in _LEVELS))
     found = quote_states(best, ends=ends, step_us=STEP_US)
     fields: dict[str, FloatArray] = {
@@ -128,7 +133,7 @@ def _book_state(rows: DerivedRows, market: str, quotes: Series, depths: list[Dep
     }
     for name, part in (("depth_imbalance", "imbalance"), ("bid_depth", "bid"), ("ask_depth", "ask")):
         fields[name] = np.array([np.nan if it is None else getattr(it, part) for it in depths])
-    there = ~np.isnan(found.queue_imbalance) & ~np.isnan(found.spread_frac)
+    there = ~np.isnan(found.queue_imbalance) & ~np.isnan(found.spread_frac) & (ends < heard_us)
     kept = {name: values[there] for name, values in fields.items()}
     rows.add("book_state", market, quotes.symbol, ends[there], ends[there], kept, "book_ticker", quotes.origin)
 

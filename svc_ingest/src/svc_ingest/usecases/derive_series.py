@@ -40,7 +40,8 @@ def derive_events(rows: DerivedRows, selection: Selection) -> None:
     """Add event_density, hour by hour."""
     for market in rows.tables.markets("events"):
         for own in _whole(rows, "events", market, column="name"):
-            ends, counts = event_density(np.sort(own.micros("known_at")))
+            known = np.sort(own.micros("known_at"))
+            ends, counts = event_density(known, until_us=int(known[-1]))
             there = _wanted(ends, selection)
             fields = {"n_events_24h": counts[there]}
             rows.add("event_density", market, own.symbol, ends[there], ends[there], fields, "events", own.origin)

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 
 from qraft_contracts.kinds import KINDS
-from qraft_runtime.clock import Clock
 from qraft_store.tables.port import TableStore
 from svc_ingest.domain.clock_times import US
 from svc_ingest.domain.raw import FloatArray, Int64Array, instant_of, micros_of
 from svc_ingest.domain.shaping import ARROW_TYPES
 from svc_ingest.domain.tally import Tally
 from svc_ingest.usecases.collect import Selection
+from svc_ingest.usecases.kept_live import KeptLive
 
 STEP: Final = timedelta(minutes=5)
 STEP_US: Final = STEP // timedelta(microseconds=1)
@@ -25,6 +25,7 @@ _DAY: Final = timedelta(days=1)
 _HOUR: Final = timedelta(hours=1)
 _HOUR_US: Final = _HOUR // timedelta(microseconds=1)
 _FAR: Final = timedelta(days=36_500)
+_EVER: Final = datetime(2200, 1, 1, tzinfo=UTC)
 _BASE: Final = ("symbol", "event_at", "known_at", "row_id", "origin")
 
 
@@ -51,27 +52,6 @@ class Series:
 
 
 @dataclass(frozen=True, slots=True)
-class KeptLive:
-    """
-    A lake that a running line reads. since: from when on a venue is polled into it, None = never.
-
-    What is derived of a later time is known when it was derived: the line did not see it before, so a model must not
-    see it earlier in training.
-    """
-
-    clock: Clock
-    since: Callable[[str], datetime | None]
-
-    def known(self, market: str, known_us: Int64Array) -> Int64Array:
-        """Return when this lake could first have known rows that were knowable at these times."""
-        since = self.since(market.partition(".")[0])
-        if since is None:
-            return known_us
-        now_us = micros_of(self.clock.now())
-        return np.where(known_us > micros_of(since), np.maximum(known_us, now_us), known_us)
-
-
-@dataclass(frozen=True, slots=True)
 class DerivedRows:
     """Reads what rows are made of, and adds what was made."""
 
@@ -93,6 +73,16 @@ class DerivedRows:
             for name in np.unique(names.astype(str))
             for own in (found.filter(pa.array(names == name)),)
         ]
+
+    def heard_us(self, kind: str, market: str, *, symbol: str = "") -> int:
+        """
+        Return when the newest rows of a feed became known, by each symbol or by one; -1 where there is none.
+
+        An interval that was not over before may get further rows later: what is made of it would never be corrected.
+        """
+        last = self.tables.last(kind, market=market, symbols=[symbol] if symbol else None, n=1, as_of=_EVER)
+        known = last["known_at"].cast(pa.int64()).to_numpy()
+        return int(known.max()) if known.size else -1
 
     def add(
         self, kind: str, market: str, symbol: str, event: Int64Array, known: Int64Array,

@@ -1,9 +1,13 @@
-"""Tell about faults: one log line and one counter step for each symbol and kind, and a report file."""
+"""Tell about faults: one log line and one counter step for each symbol and kind; keep refused rows beside them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
+from qraft_contracts.outcomes import Outcome
 from qraft_telemetry import logs, metrics
 from svc_ingest.domain.faults import FaultKind, QualityReport
+from svc_ingest.domain.shaping import Refused
 
 # More lines than this for one chunk say nothing more; the report has them all.
 MAX_LINES = 20
@@ -21,3 +25,13 @@ def tell_faults(report: QualityReport, *, market: str) -> None:
         by_kind[kind] = by_kind.get(kind, 0) + n
     for kind, n in by_kind.items():
         metrics.BAR_FAULTS.labels(market, kind.value).inc(n)
+
+
+def keep_refused(
+    add: Callable[[str, Sequence[tuple[str, Refused]]], None], name: str, rows: Sequence[tuple[str, Refused]]
+) -> None:
+    """Keep refused rows; where that fails, say so: the bars do not stop for a file that nobody reads live. Blocks."""
+    try:
+        add(name, rows)
+    except Outcome as error:
+        logs.get().warning("refused.not_kept", name=name, n=len(rows), why=str(error)[:300])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -38,7 +39,7 @@ async def load_history(
     progress: LoadProgress | None = None
     started_at = after
     async for chunk in line.source.chunks(after=after, until=until):
-        batches = line.check.take(chunk)
+        batches = await asyncio.to_thread(line.check.take, chunk)  # it writes what it refuses
         n_new = await append_all(line, batches)
         tell_faults(line.check.report, market=line.market)
         started_at = started_at or (batches[0].closed_at if batches else None)

@@ -29,11 +29,14 @@ from svc_ingest.domain.tally import Count, Named
 from svc_ingest.domain.venue_feeds import BadRow, Banned, VenueRow
 from svc_ingest.domain.venue_rows import refused_rows
 from svc_ingest.ports import PolledVenue, PollRecord
+from svc_ingest.usecases.faults import keep_refused
 from svc_ingest.usecases.poll_rows import REVISED, PollRows
 from svc_ingest.usecases.venue_windows import Windows
 
-# Bars of a new line wait so long for the first answers of every feed, and no longer.
+# Bars beside a lake that was never polled wait so long for the first answers of every feed, and no longer.
 FIRST_PASS_S: Final = 60.0
+# A ban that is kept but cannot be read is sat out so long: Binance's begin with two minutes and grow to three days.
+BAN_UNREADABLE: Final = timedelta(hours=1)
 # A feed that fails is asked again after 5, 10, … seconds, at most its own pace and this.
 _RETRY_FIRST_S: Final = 5.0
 _RETRY_MAX_S: Final = 300.0
@@ -68,8 +71,10 @@ class Poller:
     states: dict[str, FeedState] = field(default_factory=dict)
     away_until: datetime | None = None
     _is_primed: asyncio.Event = field(default_factory=asyncio.Event)
-    _n_unasked: int = -1
+    _began: tuple[datetime, bool] | None = None
     _refused: set[tuple[str, str, str]] = field(default_factory=set)
+    _has_told_full: bool = False
+    _has_told_unreadable: bool = False
 
     async def serve(self) -> None:
         """Open the venue, then poll every feed until cancelled; does not return."""
@@ -77,42 +82,78 @@ class Poller:
         while True:
             await self._sit_out()
             try:
+                rows = self.rows()
                 await self.venue.open()
-                rows = PollRows(self.venue.name, self.bars, self.tables, self.clock, self._live_since())
             except Outcome as error:
                 attempt += 1
                 self._away(error)
-                self.health.set_note("feeds", f"not polled: {error}")
+                self._note(f"not polled: {error}")
                 logs.get().warning("feeds.unavailable", venue=self.venue.name, why=str(error)[:300])
                 await self.pause(min(_RETRY_FIRST_S * 2 ** min(attempt - 1, 10), _RETRY_MAX_S))
             else:
                 break
-        self.health.set_note("feeds", "polled")
-        self._n_unasked = len(self.settings.feeds)
+        self._note("polled")
+        unasked = {polled.feed.name for polled in self.settings.feeds}
         async with asyncio.TaskGroup() as group:
             for polled in self.settings.feeds:
-                group.create_task(self._feed(polled, rows))
+                group.create_task(self._feed(polled, rows, unasked))
+            self._check_primed(unasked)
 
     async def first_pass(self) -> None:
         """
-        Wait until every feed was asked once, FIRST_PASS_S at most.
+        Wait until every feed was asked once, FIRST_PASS_S at most; return at once where the lake was polled before.
 
-        What the venue tells of its past belongs to the history of the first bar, so it comes before that bar.
+        What the venue tells of its past belongs to the history of the first bar of a new lake, so it comes before that
+        bar. What comes later than this waits is known later: see PollRows and adapters.late_rows. Nothing is raised: a
+        record that cannot be read is told by serve.
         """
+        try:
+            is_new = self._lake_began()[1]
+        except Outcome as error:
+            logs.get().warning("feeds.late", venue=self.venue.name, waited_s=0.0, why=str(error)[:300])
+            return
+        if not is_new:
+            return
+        self.health.set_note("feeds first pass", f"bars wait {FIRST_PASS_S:g} s at most for the first answers of feeds")
         try:
             async with asyncio.timeout(FIRST_PASS_S):
                 await self._is_primed.wait()
         except TimeoutError:
             logs.get().warning("feeds.late", venue=self.venue.name, waited_s=FIRST_PASS_S)
+            self.health.set_note(
+                "feeds first pass", f"not over after {FIRST_PASS_S:g} s: the first bars had less state"
+            )
+        else:
+            self.health.set_note("feeds first pass", "over")
 
-    async def _feed(self, polled: PolledFeed, rows: PollRows) -> None:
+    def rows(self) -> PollRows:
+        """
+        Return what writes the rows into the lake.
+
+        Raises:
+            Malformed: if the record of when the lake was first polled is damaged.
+        """
+        return PollRows(self.venue.name, self.bars, self.tables, self.clock, *self._lake_began())
+
+    def _lake_began(self) -> tuple[datetime, bool]:
+        """Return when this lake was polled for the first time, and whether that is now, by this process."""
+        if self._began is None:
+            now = self.clock.now()
+            since = self.record.polling_since(self.venue.name, now)
+            self._began = since, since == now
+        return self._began
+
+    def _check_primed(self, unasked: set[str]) -> None:
+        if not unasked:
+            self._is_primed.set()
+
+    async def _feed(self, polled: PolledFeed, rows: PollRows, unasked: set[str]) -> None:
         """Poll one feed at its pace; the first time at once."""
         attempt = 0
         while True:
             is_done = await self.poll(polled, rows)
-            self._n_unasked -= 1
-            if self._n_unasked == 0:
-                self._is_primed.set()
+            unasked.discard(polled.feed.name)
+            self._check_primed(unasked)
             attempt = 0 if is_done else attempt + 1
             now_ms = _ms(self.clock.now())
             due_ms = polled.next_ms(now_ms, self.spread())
@@ -122,11 +163,24 @@ class Poller:
             await self._until(instant_of(due_ms * 1000))
 
     async def poll(self, polled: PolledFeed, rows: PollRows) -> bool:
-        """Ask once for every symbol of a feed and store what it says; return whether all of it worked."""
+        """
+        Ask once for every symbol of a feed and store what it says; return whether all of it worked.
+
+        No Outcome leaves it: what goes wrong is this feed's trouble until its next round, and nobody else's.
+        """
         await self._sit_out()
-        feed = polled.feed
-        state = self._state(polled, rows)
-        count, problem = Count(), ""
+        state, count, problem = self._state(polled, rows), Count(), ""
+        try:
+            problem = await self._round(polled, rows, state, count)
+        except Outcome as error:
+            self._away(error)
+            problem = self._failed(state, "", error)
+        self._tell(state, count, problem)
+        return not problem
+
+    async def _round(self, polled: PolledFeed, rows: PollRows, state: FeedState, count: Count) -> str:
+        """Ask for every symbol, and return what went wrong with the last of those that failed."""
+        feed, problem = polled.feed, ""
         offered = [symbol for symbol in self.settings.symbols if self.venue.has(feed, symbol)]
         held: list[tuple[str, Sequence[VenueRow]]] = []
         for symbol in offered:
@@ -143,8 +197,7 @@ class Poller:
                     break
         if feed.interval is not None:
             problem = await self._bars(polled, rows, state, held, count) or problem
-        self._tell(state, count, problem)
-        return not problem
+        return problem
 
     async def _read(self, polled: PolledFeed, rows: PollRows, symbol: str, count: Count) -> list[VenueRow]:
         """Ask for a symbol's rows from the newest stored one on; store those of a table kind as they come."""
@@ -160,10 +213,11 @@ class Poller:
                 kept += found
             elif found:
                 refused = await asyncio.to_thread(rows.store, feed, symbol, found, count)
-                self._keep(f"poll.{self.venue.name}.{feed.name}", symbol, refused)
+                await self._keep(f"poll.{self.venue.name}.{feed.name}", symbol, refused, count)
         unread = refused_rows(feed.kind, rows.market(feed), bad)
-        for row in self._keep(f"poll.{self.venue.name}.{feed.name}", symbol, unread):
+        for row in unread:
             count.refuse(row.reason)
+        await self._keep(f"poll.{self.venue.name}.{feed.name}", symbol, unread, count)
         return kept
 
     async def _bars(
@@ -174,7 +228,7 @@ class Poller:
         feed = polled.feed
         try:
             refused = await asyncio.to_thread(rows.store_bars, feed, held, count)
-            self._keep(f"poll.{self.venue.name}.{feed.name}", "", refused)
+            await self._keep(f"poll.{self.venue.name}.{feed.name}", "", refused, count)
             for symbol, _ in held:
                 self._saw(state, symbol, await asyncio.to_thread(rows.newest_us, feed, symbol))
             made = Count()
@@ -188,20 +242,29 @@ class Poller:
         self._tell(basis, made, "")
         return ""
 
-    def _keep(self, name: str, symbol: str, refused: Sequence[Refused]) -> list[Refused]:
-        """Keep the refused rows that were not kept before, and return them: each poll reads the newest rows again."""
-        new = []
+    async def _keep(self, name: str, symbol: str, refused: Sequence[Refused], count: Count) -> None:
+        """
+        Keep the refused rows that were not kept before; the others, which each poll reads again, leave the count.
+
+        After _REFUSED_MAX no more are kept and nothing tells a repetition: each is counted whenever it comes.
+        """
+        new: dict[tuple[str, str, str], tuple[str, Refused]] = {}
         for row in refused:
             said = msgspec.json.decode(row.received)
             said.pop("known_at", None)  # ours, another one with each poll
             key = (name, symbol, msgspec.json.encode(said).decode())
-            if key not in self._refused and len(self._refused) < _REFUSED_MAX:
-                self._refused.add(key)
-                new.append((symbol or row.market, row))
+            if key in self._refused or key in new:
+                count.refuse(row.reason, -1)
+            elif len(self._refused) + len(new) < _REFUSED_MAX:
+                new[key] = (symbol or row.market, row)
+            elif not self._has_told_full:
+                self._has_told_full = True
+                logs.get().warning("feeds.refused_full", feed=name, symbol=symbol, n_kept=_REFUSED_MAX)
         if new:
-            logs.get().warning("feeds.refused", feed=name, symbol=symbol, n=len(new), reason=new[0][1].reason)
-            self.record.add_refused(name, new)
-        return [row for _, row in new]
+            reason = next(iter(new.values()))[1].reason
+            logs.get().warning("feeds.refused", feed=name, symbol=symbol, n=len(new), reason=reason)
+            await asyncio.to_thread(keep_refused, self.record.add_refused, name, list(new.values()))
+            self._refused |= new.keys()
 
     def _state(self, polled: PolledFeed, rows: PollRows) -> FeedState:
         feed = polled.feed
@@ -241,26 +304,45 @@ class Poller:
         said = f"stale: {', '.join(stale[:10])}" if stale else "fresh"
         self.health.set_note(f"feed {state.kind} {state.market}", f"{said}; {problem}" if problem else said)
 
-    def _live_since(self) -> datetime:
-        return self.record.polling_since(self.venue.name, self.clock.now())
-
     def _away(self, error: Outcome) -> None:
         """Remember a ban, for all feeds and for later processes."""
         if isinstance(error, Banned):
-            self.away_until = instant_of(error.until_ms * 1000)
-            self.record.set_ban(self.venue.name, self.away_until)
+            self._keep_ban(instant_of(error.until_ms * 1000))
+
+    def _keep_ban(self, until: datetime) -> None:
+        """Obey a ban in this process, and in later ones where it can be written."""
+        self.away_until = until if self.away_until is None else max(until, self.away_until)
+        try:
+            self.record.set_ban(self.venue.name, until)
+        except Outcome as error:
+            logs.get().warning(
+                "feeds.ban_not_kept", venue=self.venue.name, until=format_instant(until), why=str(error)[:300]
+            )
+
+    def _banned_until(self) -> datetime | None:
+        """Return until when not to ask, by this process or an earlier one; see BAN_UNREADABLE."""
+        try:
+            kept = self.record.banned_until(self.venue.name)
+        except Outcome as error:
+            kept = None
+            if not self._has_told_unreadable:
+                self._has_told_unreadable = True
+                logs.get().warning("feeds.ban_unreadable", venue=self.venue.name, why=str(error)[:300])
+                self._keep_ban(self.clock.now() + BAN_UNREADABLE)
+        return max((it for it in (kept, self.away_until) if it is not None), default=None)
 
     async def _sit_out(self) -> None:
         """Wait until no ban is in force, ours or one that an earlier process met."""
-        until = self.record.banned_until(self.venue.name)
+        until = self._banned_until()
         if until is not None and until > self.clock.now():
             self.away_until = until
-            why = f"{self.venue.name} wants no request before {format_instant(until)}"
-            self.health.set_note("feeds", f"not polled: {why}")
+            self._note(f"not polled: {self.venue.name} wants no request before {format_instant(until)}")
             logs.get().warning("feeds.banned", venue=self.venue.name, until=format_instant(until))
             await self._until(until)
-            self.health.set_note("feeds", "polled")
-        self.away_until = None
+            self._note("polled")
+
+    def _note(self, text: str) -> None:
+        self.health.set_note("feeds", text)
 
     async def _until(self, due: datetime) -> None:
         while (left_s := (due - self.clock.now()).total_seconds()) > 0:
@@ -268,11 +350,12 @@ class Poller:
 
     def as_dict(self) -> Mapping[str, Any]:
         """Return what became of every feed, as JSON values."""
-        now_us = micros_of(self.clock.now())
+        now = self.clock.now()
+        is_away = self.away_until is not None and self.away_until > now
         return {
             "venue": self.venue.name,
-            "banned_until": format_instant(self.away_until) if self.away_until else None,
-            "feeds": [state.as_dict(now_us) for _, state in sorted(self.states.items())],
+            "banned_until": format_instant(self.away_until) if self.away_until and is_away else None,
+            "feeds": [state.as_dict(micros_of(now)) for _, state in sorted(self.states.items())],
         }
 
 

@@ -9,7 +9,9 @@ from typing import Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from qraft_contracts.kinds import KINDS
 from qraft_contracts.origin import Origin
 from qraft_runtime.clock import Clock
 from qraft_store.bars.port import BarStore
@@ -32,6 +34,8 @@ REVISED: Final = "kept: revision"
 _EVER: Final = datetime(2200, 1, 1, tzinfo=UTC)
 # How far back the basis is looked for where none is stored: as long as features of it look back.
 _BASIS_DAYS_MAX: Final = 30
+# The end of a bar → when its newest revision was known, and its close; microseconds since 1970.
+_Closes = dict[int, tuple[int, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,8 @@ class PollRows:
     live_since: when this lake was polled for the first time. What a venue had told before is known when it told it, as
     a back-fill has it; what came since is known when we received it, also after a pause of ours: a model must not see
     in training what the line did not see.
+    is_new: whether this process is the first that polls the lake. A later one finds bars that went out since, and what
+    was not stored then was not their state: of history only what was stale by live_since keeps the venue's time.
     """
 
     venue: str
@@ -49,6 +55,7 @@ class PollRows:
     tables: TableStore
     clock: Clock
     live_since: datetime
+    is_new: bool
 
     def market(self, feed: Feed) -> str:
         """Return the market of a feed."""
@@ -78,48 +85,97 @@ class PollRows:
         Raises:
             Transient: as the store.
         """
-        table = self._as_known(venue_table(feed.kind, symbol, rows, source=f"ccxt:{self.venue}"))
+        table = self._as_known(feed.kind, venue_table(feed.kind, symbol, rows, source=f"ccxt:{self.venue}"))
         return self._write(feed.kind, self.market(feed), symbol, table, count)
 
     def store_bars(self, feed: Feed, rows: Sequence[tuple[str, Sequence[VenueRow]]], count: Count) -> list[Refused]:
-        """Store bars of all symbols together; those of before the stored end are late, known now."""
+        """
+        Store bars of all symbols together and count them; return those that cannot be bars of this unit.
+
+        Bars of before the stored end are late, known now: all of a symbol that was added, or that failed before.
+
+        Raises:
+            Malformed, Transient: as BarWriter.
+        """
         assert feed.interval is not None, "a feed of bars"
-        tables = [venue_table("bars", symbol, found, source=f"ccxt:{self.venue}") for symbol, found in rows if found]
-        if not tables:
-            return []
-        writer = BarWriter(self.bars, self.market(feed), feed.interval, count, origin=Origin.REAL)
-        return writer.write(pa.concat_tables(tables), last_may_form=False, known_at=self.clock.now())
+        tables, refused = list[pa.Table](), list[Refused]()
+        for symbol, found in rows:
+            if found:
+                table = venue_table("bars", symbol, found, source=f"ccxt:{self.venue}")
+                table, far = self._without_jumps("bars", f"{self.market(feed)}.{feed.interval}", table,
+                                                 self._bars_before(feed, symbol, table))  # fmt: skip
+                tables.append(table)
+                refused += far
+        for row in refused:
+            count.refuse(row.reason)
+        together = pa.concat_tables(tables) if tables else None
+        if together is not None and together.num_rows:
+            writer = BarWriter(self.bars, self.market(feed), feed.interval, count, origin=Origin.REAL)
+            refused += writer.write(together, last_may_form=False, known_at=self.clock.now())
+        return refused
+
+    def _bars_before(self, feed: Feed, symbol: str, rows: pa.Table) -> dict[str, FloatArray]:
+        """Return the newest stored closes of before the first of some rows, in any revision."""
+        assert feed.interval is not None, "a feed of bars"
+        panel = self.bars.last(market=self.market(feed), interval=feed.interval, symbols=[symbol], n=2 * BLOCK_ROWS,
+                               as_of=_EVER, revisions="latest")  # fmt: skip
+        if panel is None:
+            return {"close": np.empty(0)}
+        is_before = panel.closed_at.astype("datetime64[us]").astype(np.int64) < int(_micros(rows).min())
+        close = panel.close[is_before, 0]
+        return {"close": close[~np.isnan(close)]}
 
     def store_basis(self, symbols: Sequence[str], overlap: timedelta, count: Count) -> None:
-        """Derive the basis of stored bars from the newest stored one on; known once both bars are here."""
-        market, spot_market = f"{self.venue}.perp", f"{self.venue}.spot"
-        now = self.clock.now()
-        for symbol in symbols:
-            newest = self._newest_of("basis", market, symbol)
-            start = max(instant_of(newest) - overlap, now - timedelta(days=_BASIS_DAYS_MAX))
-            panels = [
-                self.bars.read(market=it, interval=BASIS_INTERVAL, symbols=[symbol], start=start, end=now)
-                for it in (spot_market, market)
-            ]
-            if panels[0] is None or panels[1] is None:
-                continue
-            spot, future = panels[0].close[:, 0], panels[1].close[:, 0]
-            there = ~(np.isnan(spot) | np.isnan(future))
-            closed_at = panels[0].closed_at.astype("datetime64[ms]").astype(np.int64)[there]
-            columns = (closed_at, spot[there], future[there], basis_frac(spot[there], future[there]))
-            rows = [
-                VenueRow(at, at, {"spot_price": left, "future_price": right, "basis_frac": frac})
-                for at, left, right, frac in zip(*(column.tolist() for column in columns), strict=True)
-            ]
-            if rows:
-                table = self._as_known(venue_table("basis", symbol, rows, source="derived:bars"))
-                self._write("basis", market, symbol, table, count)
+        """
+        Derive the basis of stored bars from the newest stored one on; known once both bars are.
 
-    def _as_known(self, table: pa.Table) -> pa.Table:
+        The newest revisions count: bars of a symbol whose first ones came late have no other. Counts in `count`.
+
+        Raises:
+            Transient: as the stores.
+        """
+        market, spot_market, now = f"{self.venue}.perp", f"{self.venue}.spot", self.clock.now()
+        both = set.intersection(
+            *(set(self.bars.symbols(market=it, interval=BASIS_INTERVAL)) for it in (spot_market, market))
+        )
+        starts = {
+            symbol: max(instant_of(self._newest_of("basis", market, symbol)) - overlap, oldest)
+            for symbol in symbols
+            for oldest in [now - timedelta(days=_BASIS_DAYS_MAX)]
+            if symbol in both
+        }
+        # Symbols of one start are read together: all of them as a rule, and one that is behind by itself.
+        for start in sorted(set(starts.values())):
+            names = [symbol for symbol in symbols if starts.get(symbol) == start]
+            spot, future = (self._closes(it, names, start, now) for it in (spot_market, market))
+            for symbol in names:
+                if rows := _basis_rows(spot[symbol], future[symbol]):
+                    table = self._as_known("basis", venue_table("basis", symbol, rows, source="derived:bars"))
+                    self._write("basis", market, symbol, table, count)
+
+    def _closes(self, market: str, symbols: Sequence[str], start: datetime, now: datetime) -> dict[str, _Closes]:
+        """Return of each symbol the newest closes and when they were known, by the end of the bar; microseconds."""
+        found: dict[str, _Closes] = {symbol: {} for symbol in symbols}
+        wanted = pa.array(symbols, pa.string())
+        for part in self.bars.rows(market=market, interval=BASIS_INTERVAL, start=start, end=now, as_of=now):
+            own = part.filter(pc.is_in(part["symbol"], value_set=wanted))
+            times = (own[name].cast(pa.int64()).to_pylist() for name in ("closed_at", "known_at"))
+            # Sorted by revision within a bar: the last one stays.
+            for symbol, at, known, close in zip(
+                own["symbol"].to_pylist(), *times, own["close"].to_pylist(), strict=True
+            ):
+                found[symbol][at] = (known, close)
+        return found
+
+    def _as_known(self, kind: str, table: pa.Table) -> pa.Table:
         """Return the rows with the time at which this lake could first have known them."""
         known = np.asarray(table["known_at"].cast(pa.int64()).to_numpy(), dtype=np.int64)
-        received = micros_of(self.clock.now())
-        told = np.where(known > micros_of(self.live_since), np.maximum(known, received), known)
+        since, received = micros_of(self.live_since), micros_of(self.clock.now())
+        is_live = known > since
+        if not self.is_new:
+            stale_s = KINDS[kind].stale_after_s
+            is_live |= _micros(table) >= (0 if stale_s is None else since - stale_s * 1_000_000)
+        told = np.where(is_live, np.maximum(known, received), known)
         return table.set_column(table.schema.get_field_index("known_at"), "known_at", pa.array(told).cast(US))
 
     def _write(self, kind: str, market: str, symbol: str, table: pa.Table, count: Count) -> list[Refused]:
@@ -130,7 +186,7 @@ class PollRows:
         )  # fmt: skip
         new, n_repeated = with_revisions(kind, table, stored, received_at=self.clock.now())
         count.add(n_repeated=n_repeated)
-        new, refused = self._without_jumps(kind, market, symbol, new)
+        new, refused = self._without_jumps(kind, market, new, self._rows_before(kind, market, symbol, new))
         for row in refused:
             count.refuse(row.reason)
         if new.num_rows:
@@ -139,16 +195,21 @@ class PollRows:
             refused += TableWriter(self.tables, rule, market, has_revisions=True).write(new, count)
         return refused
 
-    def _without_jumps(self, kind: str, market: str, symbol: str, rows: pa.Table) -> tuple[pa.Table, list[Refused]]:
+    def _rows_before(self, kind: str, market: str, symbol: str, rows: pa.Table) -> dict[str, FloatArray]:
+        """Return the newest stored values of before the first of some rows, of the fields that have a level."""
         names = DRIFT_FIELDS.get(kind, ())
         if not names or not rows.num_rows:
-            return rows, []
-        # A block of rows is judged by its median when it is written; what is less is judged row by row.
-        if rows.num_rows >= BLOCK_ROWS:
-            return rows, []
+            return {}
         before = self.tables.last(kind, market=market, symbols=[symbol], n=2 * BLOCK_ROWS, as_of=_EVER)
-        before = before.filter(pa.array(_micros(before) < int(_micros(rows).min())))
-        found = find_jumps(kind, _values(rows, names), _values(before, names))
+        return _values(before.filter(pa.array(_micros(before) < int(_micros(rows).min()))), names)
+
+    def _without_jumps(
+        self, kind: str, market: str, rows: pa.Table, before: dict[str, FloatArray]
+    ) -> tuple[pa.Table, list[Refused]]:
+        # A block of rows is judged by its median when it is written; what is less is judged row by row.
+        if not before or not 0 < rows.num_rows < BLOCK_ROWS:
+            return rows, []
+        found = find_jumps(kind, _values(rows, tuple(before)), before)
         refused = [
             Refused(kind, market, i, why, as_received(rows.slice(i, 1).to_pylist()[0]))
             for i, why in sorted(found.items())
@@ -156,6 +217,19 @@ class PollRows:
         keep = np.ones(rows.num_rows, dtype=bool)
         keep[list(found)] = False
         return rows.filter(pa.array(keep)), refused
+
+
+def _basis_rows(spot: _Closes, future: _Closes) -> list[VenueRow]:
+    """Return the basis where both bars are, by time; known with the later of the two, rounded up to a millisecond."""
+    both = sorted(spot.keys() & future.keys())
+    left, right = (np.array([side[at][1] for at in both]) for side in (spot, future))
+    known_ms = [-(-max(spot[at][0], future[at][0]) // 1000) for at in both]
+    return [
+        VenueRow(at // 1000, known, {"spot_price": price, "future_price": other, "basis_frac": frac})
+        for at, known, price, other, frac in zip(
+            both, known_ms, left.tolist(), right.tolist(), basis_frac(left, right).tolist(), strict=True
+        )
+    ]
 
 
 def _values(table: pa.Table, names: Sequence[str]) -> dict[str, FloatArray]:

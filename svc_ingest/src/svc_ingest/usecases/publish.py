@@ -57,7 +57,8 @@ class Publisher:
         after = await self._publish_stored(position) if self.state.is_live else position.after
         self.line.take_up(after)
         async for chunk in self.line.source.chunks(after=after, until=until):
-            async for batch in self.market_state.joined(self.line.check.take(chunk)):
+            batches = await asyncio.to_thread(self.line.check.take, chunk)  # it writes what it refuses
+            async for batch in self.market_state.joined(batches):
                 await self._publish_one(batch, is_published=position.is_published(batch.closed_at, batch.revision))
                 tell_faults(self.line.check.report, market=self.line.market)
         self.state.finished = True

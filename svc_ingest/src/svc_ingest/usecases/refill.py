@@ -23,7 +23,7 @@ async def refill(line: Line, *, start: datetime, until: datetime, clock: Clock) 
     Store the source's bars with start < closed_at <= until that are not stored, and return what became of its rows.
 
     A bar before the stored end becomes a revision that is known now: runs of the past did not see it, "first" reads do
-    not show it.
+    not show it. Rows that are no bars are kept apart with those of the line.
 
     Raises:
         Malformed: if the lake holds bars of another kind, or the source cannot be read.
@@ -37,8 +37,13 @@ async def refill(line: Line, *, start: datetime, until: datetime, clock: Clock) 
     async for chunk in line.source.chunks(after=start, until=min(until, newest_close(line.interval, clock))):
         rows = _table(chunk, start, until)
         if rows.num_rows:
-            await asyncio.to_thread(writer.write, rows, last_may_form=False, known_at=clock.now())
+            await asyncio.to_thread(_store, line, writer, rows, clock.now())
     return count
+
+
+def _store(line: Line, writer: BarWriter, rows: pa.Table, now: datetime) -> None:
+    refused = writer.write(rows, last_may_form=False, known_at=now)
+    line.check.keep_refused([(str(rows["symbol"][row.row].as_py()), row) for row in refused])
 
 
 def newest_close(interval: str, clock: Clock) -> datetime:

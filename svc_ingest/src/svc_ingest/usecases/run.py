@@ -24,7 +24,8 @@ class IngestRun:
     One run over one line of bars.
 
     replay_from, replay_until: as in the settings. on_report: called with `load` or `serve` when the quality report is
-    complete. load_state: brings the state of the market into the lake, while the bars are loaded; None = it is there.
+    complete. load_state: brings the state of the market into the lake, while the bars are loaded, and returns when the
+    first bar may go out; beside a lake that was polled before it waits for no feed. None = it is there.
     """
 
     publisher: Publisher

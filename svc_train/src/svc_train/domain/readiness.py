@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from qraft_contracts.snapshots import moved_sources
 from qraft_data.audit.findings import Audit, Verdict
 from qraft_data.audit.mending import merged_commands
 
@@ -37,9 +38,4 @@ def moved(audit: Audit, versions: Mapping[str, str]) -> list[str]:
     Args:
         versions: of the snapshot, `bars/<interval>/<market>` and `tables/<kind>/<market>` to version.
     """
-    found = {source: audit.versions.get(source.removeprefix("tables/")) for source in versions}
-    return sorted(
-        source
-        for source, version in found.items()
-        if version != versions[source] and (version is not None or source.startswith("bars/"))
-    )
+    return moved_sources(audit.versions, versions)

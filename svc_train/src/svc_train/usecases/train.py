@@ -46,9 +46,13 @@ class Trainer:
     provenance: Provenance
     progress: Progress
 
-    def train(self, data: TrainingData) -> TrainResult:
+    def train(self, data: TrainingData, *, audit_sha256: str = "") -> TrainResult:
         """
         Train on all bars of the snapshot, with the state known at each; no label reaches past its end.
+
+        Args:
+            audit_sha256: of the audit that found the data ready, "" where nobody asked. It is part of the model: what
+                is trained on audited data is another model than the same trees without an audit.
 
         Raises:
             ValueError: if the bars are too few or no feature row is complete; the message says what is missing.
@@ -73,7 +77,7 @@ class Trainer:
             HorizonModel(target.horizon, target.cost, found.bucket, platt, head)
             for target, found, platt, head in zip(targets, reports, platts, heads, strict=True)
         ]
-        graph = self._export(bars, models)
+        graph = self._export(bars, models, audit_sha256=audit_sha256)
         vectors, expected, same = self._check_parity(graph, models, samples)
         self.progress.step("leakage")
         clean = prove_no_leakage(data, self.features, targets, plan, first_bar=int(samples.bar[0]), seed=config.seed)
@@ -125,7 +129,7 @@ class Trainer:
             reports.append(report(own, target, confidence=confidence, platt=platt))
         return platts, confidences, reports
 
-    def _export(self, bars: BarPanel, models: Sequence[HorizonModel]) -> bytes:
+    def _export(self, bars: BarPanel, models: Sequence[HorizonModel], *, audit_sha256: str) -> bytes:
         """Return the graph; its metadata is what inference checks before it serves."""
         self.progress.step("export")
         metadata = {
@@ -141,6 +145,8 @@ class Trainer:
             "buckets": json.dumps({model.horizon: model.bucket for model in models}),
             "trained_until": format_instant(instant_of(bars.closed_at[-1])),
         }
+        if audit_sha256:
+            metadata["audit_sha256"] = audit_sha256
         return self.graph.export(models, n_features=len(self.features.names), metadata=metadata)
 
     def _check_parity(

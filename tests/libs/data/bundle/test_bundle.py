@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -28,8 +29,9 @@ from tests.libs.data.bundle.bundle_kit import (
     versions,
 )
 
-from qraft_contracts.outcomes import Refused, Transient
+from qraft_contracts.outcomes import Malformed, Refused, Transient
 from qraft_contracts.times import format_instant
+from qraft_data.bundle.archive import write_member
 from qraft_data.bundle.create import make_bundle
 from qraft_data.bundle.judged import audit_again
 from qraft_data.bundle.load import open_bundle
@@ -267,3 +269,52 @@ def test_lake_that_changes_while_it_is_read_makes_no_bundle(tmp_path: Path) -> N
         make_bundle(moving, asked(), tmp_path / "moving.tar", on_step=move)
     assert not (tmp_path / "moving.tar").exists()
     assert made(moving, tmp_path / "moving.tar").n_resumed == 0
+
+
+def test_parts_are_cut_by_what_their_rows_are_decoded_and_a_reader_takes_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qraft_data.bundle.sources._PART_BYTES", 10_000)
+    stores = memory_stores()
+    rows = [row("posts", T0 + (i // 3) * HOUR, row_id=str(i), text="x" * (1 + 100 * (i % 50))) for i in range(150)]
+    put(stores, "posts", rows, market="twitter")
+    whole = made(stores, tmp_path / "whole.tar", allows_gaps=True)
+
+    parts = [part for part in whole.manifest.parts if part.source.kind == "posts"]
+    assert len(parts) > 20 and sum(part.n_rows for part in parts) == 150
+    assert all(left.last_us < right.first_us for left, right in pairwise(parts))
+    take(there := memory_stores(), tmp_path / "whole.tar")
+    assert there.tables.version("posts", market="twitter") == stores.tables.version("posts", market="twitter")
+
+    n = 0
+
+    def stop(data: object) -> None:
+        nonlocal n
+        n += 1
+        if n > 7:
+            raise OSError("disk full")
+
+    monkeypatch.setattr("qraft_data.bundle.create.write_member", lambda *words: (stop(words), write_member(*words)))
+    with pytest.raises(Transient, match="disk full"):
+        made(stores, tmp_path / "again.tar", allows_gaps=True)
+    monkeypatch.undo()
+    monkeypatch.setattr("qraft_data.bundle.sources._PART_BYTES", 10_000)
+    assert made(stores, tmp_path / "again.tar", allows_gaps=True).n_resumed == 7
+    assert (tmp_path / "again.tar").read_bytes() == (tmp_path / "whole.tar").read_bytes()
+
+
+def test_rows_of_one_instant_that_no_reader_would_take_are_not_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qraft_data.bundle.rows.PART_BYTES_MAX", 10_000)
+    stores = memory_stores()
+    put(stores, "posts", [row("posts", T0, row_id=str(i), text="x" * 2_000) for i in range(6)], market="twitter")
+
+    with pytest.raises(Malformed, match=r"tables/posts/twitter/000000\.parquet have .* bytes, more than 10000"):
+        made(stores, tmp_path / "large.tar", allows_gaps=True)
+    assert not (tmp_path / "large.tar").exists()
+
+
+def test_audit_from_before_everything_is_refused_before_rows_are_read(source: Stores, tmp_path: Path) -> None:
+    with pytest.raises(Malformed, match=r"bad_window.*2018-01-01.*fewer days"):
+        made(source, tmp_path / "long.tar", allows_gaps=True, days=9_000)

@@ -11,7 +11,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from tests.libs.data.bundle.bundle_kit import DAY, HOUR, T0, bar, made, memory_stores, put, row, take
 
@@ -125,6 +127,12 @@ def test_part_with_another_name_that_leaves_the_lake_is_refused(whole: Path, tmp
     refused(tmp_path / "away.tar", "expected the part bars/1h/binance.perp/000000.parquet")
 
 
+def _window(said: dict[str, Any], **times: str) -> None:
+    """Change the window of the audit, in every place that names it."""
+    said["plan"] |= times
+    said["audit"] |= times
+
+
 def _set(*path: str | int, to: Any) -> Change:
     def change(said: dict[str, Any]) -> None:
         place: Any = said
@@ -157,6 +165,22 @@ def _set(*path: str | int, to: Any) -> Change:
         (_set("as_of_us", to=1 << 62), "its as_of is"),
         (_set("parts", 0, "first_us", to=-(1 << 62)), "does not come after"),
         (lambda said: said.pop("audit"), "cannot be read"),
+        (lambda said: _window(said, end="9999-12-31T23:59:59.999999Z"), "its audit is of 5m from .* to 9999"),
+        (lambda said: _window(said, end="9999-12-31T23:59:59-23:00"), "cannot be read"),
+        (lambda said: _window(said, end="2027-06-01T00:00:00Z"), "its audit is of 5m"),
+        (lambda said: _window(said, start="0001-01-02T00:00:00Z"), "its audit is of 5m from 0001"),
+        (lambda said: _window(said, start="2017-12-31T00:00:00Z"), "its audit is of 5m from 2017"),
+        (lambda said: (_set("plan", "mode", to="tarot")(said), _set("audit", "mode", to="tarot")(said)), "mode tarot"),
+        (_set("audit", "mode", to="full"), "its plan is another one"),
+        (_set("audit", "end", to="2025-01-01T00:00:00Z"), "its plan is another one"),
+        (_set("is_green", to=True), "says green True"),
+        (lambda said: (_set("is_green", to=True)(said), _set("why_not", to=[])(said)), "says green True"),
+        (_set("why_not", to=[]), "says green False"),
+        (_set("audit", "ready", to=True), "its audit says ready True"),
+        (_set("audit", "n_ready", to=99), "its audit says"),
+        (_set("selection", "as_of", to="2025-06-01T00:00:00Z"), "its selection says 2025"),
+        (_set("selection", "as_of", to="soon"), "cannot be read"),
+        (_set("as_of_us", to=8_000_000_000_000_000), "its as_of is"),
     ],
 )
 def test_manifest_that_contradicts_itself_or_its_parts_is_refused(
@@ -189,6 +213,62 @@ def forge(whole: Path, path: Path, kind: str, rows: pa.Table) -> None:
     fields |= {"parts": tuple(said), "n_rows": sum(it.n_rows for it in said), "n_bytes": sum(it.n_bytes for it in said)}
     parts[place] = (old.name, data)
     rewrite(path, parts, encode_manifest(Manifest(**fields)))
+
+
+def put_bytes(whole: Path, path: Path, kind: str, data: bytes, n_rows: int) -> None:
+    """Put other bytes in the place of the first part of a kind, in a bundle whose hashes and counts are right."""
+    *parts, (_, text), _ = members(whole)
+    said = json.loads(text)
+    place = next(i for i, part in enumerate(said["parts"]) if part["source"]["kind"] == kind)
+    old = said["parts"][place]
+    said["n_bytes"] += len(data) - old["n_bytes"]
+    said["n_rows"] += n_rows - old["n_rows"]
+    old |= {"n_bytes": len(data), "n_rows": n_rows, "sha256": hashlib.sha256(data).hexdigest()}
+    parts[place] = (parts[place][0], data)
+    rewrite(path, parts, json.dumps(said).encode())
+
+
+def parquet(rows: pa.Table, **options: Any) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(rows, sink, **({"compression": "zstd", "store_schema": False} | options))
+    return sink.getvalue()
+
+
+def test_few_bytes_that_become_gigabytes_are_refused_before_they_do(whole: Path, tmp_path: Path) -> None:
+    n = 4_000
+    rows = pa.concat_tables([funding({})] * n).combine_chunks()
+    text = pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, dtype=np.int32)), pa.array(["x" * (1 << 20)]))
+    data = parquet(rows.set_column(rows.schema.get_field_index("source"), "source", text))
+    assert len(data) < 20_000
+    put_bytes(whole, tmp_path / "bomb.tar", "funding", data, n)
+    before = pa.total_allocated_bytes()
+
+    refused(tmp_path / "bomb.tar", "the rows of .* have 4194.* bytes")
+
+    assert pa.total_allocated_bytes() - before < 64 << 20
+
+
+def test_run_of_values_is_counted_by_its_pages_whatever_the_footer_says(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qraft_data.bundle.rows._DECODING_BYTES_MAX", 10_000_000)
+    n = 200_000
+    rows = funding({}).take(np.zeros(n, dtype=np.int64)).combine_chunks()
+    data = parquet(rows, use_dictionary=True)
+    assert len(data) < 40_000
+    put_bytes(whole, tmp_path / "bomb.tar", "funding", data, n)
+    refused(tmp_path / "bomb.tar", "needs .* bytes to be decoded")
+
+    put_bytes(whole, tmp_path / "bomb.tar", "funding", data, n - 1)
+    refused(tmp_path / "bomb.tar", f"holds {n} rows")
+
+
+@pytest.mark.parametrize("encoding", ["DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY"])
+def test_encoding_that_no_bundle_has_is_refused(whole: Path, tmp_path: Path, encoding: str) -> None:
+    data = parquet(funding({}), use_dictionary=False, column_encoding={"source": encoding})
+    put_bytes(whole, tmp_path / "odd.tar", "funding", data, 1)
+
+    refused(tmp_path / "odd.tar", "expected plain pages in source")
 
 
 def funding(*rows: dict[str, Any]) -> pa.Table:

@@ -13,8 +13,9 @@ import pyarrow as pa
 import pytest
 from tests.libs.store.tables.tables_kit import DAY, HOUR, MARKET, T0, row, series, table
 
-from qraft_contracts.outcomes import Malformed, Transient
+from qraft_contracts.outcomes import Malformed, Refused, Transient
 from qraft_store.tables.lake import ParquetTables
+from qraft_store.tiers import LAKE_ID
 
 PLACE = Path("tables/trades") / MARKET
 ROWS = series("trades", 240, step=HOUR)  # ten days
@@ -158,6 +159,10 @@ def test_cold_rows_are_not_swept_away_when_the_manifest_is_lost(lake: ParquetTab
     lake.tier("trades", market=MARKET, before=END + 2 * DAY)
     lake.close()
     shutil.rmtree(tmp_path / "hot")
+    with pytest.raises(Refused, match=r"copy .*\.lake_id"):
+        opened(tmp_path).append("trades", market=MARKET, rows=ROWS)
+    (tmp_path / "hot").mkdir()
+    shutil.copy(tmp_path / "cold" / LAKE_ID, tmp_path / "hot" / LAKE_ID)
 
     with pytest.raises(Malformed, match=r"manifest\.json beside 10 files"):
         opened(tmp_path).append("trades", market=MARKET, rows=ROWS)

@@ -33,7 +33,7 @@ from qraft_data.bundle.manifest import (
     identity_of,
     part_name,
 )
-from qraft_data.bundle.rows import check_member, content_of, encode_rows
+from qraft_data.bundle.rows import check_bytes, check_member, check_pages, content_of, encode_rows
 from qraft_data.bundle.sources import Stores, parts_of, sources_of, time_column
 from qraft_data.times import micros, micros_column
 from qraft_store.files import lock_writer, sync_folder
@@ -118,9 +118,7 @@ def make_bundle(stores: Stores, asked: Asked, path: Path, *, on_step: OnStep) ->
             parts=tuple(draft.parts),
         )
         data = encode_manifest(manifest)
-        decode_manifest(
-            data
-        )  # what no reader would take is not made: a part beyond its bounds, a number that JSON lacks
+        decode_manifest(data)  # nor a manifest: a window beyond its bounds, a number that JSON lacks
         return Made(manifest, bundle_id_of(data), draft.finish(data), n_resumed)
     except OSError as error:
         raise Transient("bundle_write_failed", f"could not write {path}: {error}; is the disk full?") from error
@@ -150,6 +148,9 @@ def _collect(
                 last_us=int(times[-1]),
                 known_last_us=int(micros_column(rows, "known_at").max()),
             )
+            # What no reader would take is not made.
+            check_bytes(part.name, rows)
+            check_pages(part, data)
             draft.add(part, data)
         on_step(source.name, done + 1, len(sources))
     if not draft.parts:

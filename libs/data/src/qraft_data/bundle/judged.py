@@ -10,7 +10,7 @@ import msgspec
 
 from qraft_contracts.outcomes import Malformed
 from qraft_contracts.times import format_instant, parse_instant
-from qraft_data.audit.expectation import Thresholds, Window, window_of
+from qraft_data.audit.expectation import FULL_SINCE, Thresholds, Window, window_of
 from qraft_data.audit.findings import Audit, SeriesAudit, Verdict
 from qraft_data.audit.run import Auditor
 from qraft_data.bundle.manifest import AuditPlan, Manifest, Selection, Source
@@ -49,6 +49,13 @@ def plan_of(stores: Stores, sources: tuple[Source, ...], selection: Selection, a
     except ValueError as error:
         raise Malformed("bad_window", str(error)) from error
     start = max([window.start, *(parse_instant(text) for text in (selection.start,) if text)])
+    oldest = min((FULL_SINCE, *(it[0] for source in sources if (it := _range(stores, source)) is not None)))
+    if start < oldest:
+        raise Malformed(
+            "bad_window",
+            f"expected an audit of rows from {format_instant(oldest)} on, {asked.days} days begin at "
+            f"{format_instant(start)}: ask for fewer days",
+        )
     if start >= end:
         raise Malformed(
             "bad_window", f"expected rows after {format_instant(start)}, the newest is of {format_instant(end)}"
@@ -68,15 +75,17 @@ def _newest(stores: Stores, sources: tuple[Source, ...], *, market: str, interva
     """Return the end of the bars that decide or, without these, the newest row of all."""
 
     def end(source: Source) -> datetime | None:
-        found = (
-            stores.bars.range(market=source.market, interval=source.interval)
-            if source.kind == "bars"
-            else stores.tables.range(source.kind, market=source.market)
-        )
+        found = _range(stores, source)
         return found[1] if found else None
 
     decides = end(Source("bars", interval, market)) if Source("bars", interval, market) in sources else None
     return decides or max(found for source in sources if (found := end(source)) is not None)
+
+
+def _range(stores: Stores, source: Source) -> tuple[datetime, datetime] | None:
+    if source.kind == "bars":
+        return stores.bars.range(market=source.market, interval=source.interval)
+    return stores.tables.range(source.kind, market=source.market)
 
 
 def audit_of(stores: Stores, plan: AuditPlan, visible: Visible, *, on_series: OnSeries) -> Audit:

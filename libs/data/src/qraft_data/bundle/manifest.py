@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import msgspec
@@ -12,18 +12,24 @@ from qraft_contracts.kinds import KINDS
 from qraft_contracts.outcomes import Malformed
 from qraft_contracts.subjects import INTERVAL_SECONDS
 from qraft_contracts.times import parse_instant
-from qraft_data.audit.findings import Audit
-from qraft_data.times import micros
+from qraft_data.audit.expectation import FULL_SINCE
+from qraft_data.audit.findings import Audit, Verdict
+from qraft_data.times import instant_of, micros
+from qraft_store.tables.rules import LAST_MICROS
 from qraft_store.tables.schema import check_market
 
 FORMAT: Final = "data-bundle/1"
 # A manifest names a part in about 400 bytes; ten years of every kind on 100 markets are 50,000 parts.
 MANIFEST_BYTES_MAX: Final = 256 << 20
-# What one part may hold, decoded: the stores take no more rows a call, and a reader has it in memory.
+# What one part may hold, decoded: the stores take no more rows a call, and a reader has it in memory some times.
 PART_ROWS_MAX: Final = 10_000_000
-PART_BYTES_MAX: Final = 2 << 30
-# What Python's datetime can name, a second within.
-_TIMES_US: Final = (micros(datetime.min.replace(tzinfo=UTC)) + 1_000_000, micros(datetime.max.replace(tzinfo=UTC)))
+PART_BYTES_MAX: Final = 512 << 20
+# What Python's datetime can name, a second within; and nothing that a store takes is known later.
+_TIMES_US: Final = (micros(datetime.min.replace(tzinfo=UTC)) + 1_000_000, LAST_MICROS)
+# An audit counts the steps of a grid: 60 years of a minute are 32 million. Its window ends with the newest bar that
+# decides, of which `--until` or `--as-of` may have left the last ones out.
+_WINDOW_MAX: Final = timedelta(days=60 * 366)
+_BEHIND_MAX: Final = timedelta(days=366)
 _JSON: Final = msgspec.json.Encoder(order="deterministic")
 
 
@@ -149,9 +155,10 @@ def decode_manifest(data: bytes) -> Manifest:
                 "or make it again with this one",
             )
         manifest = msgspec.json.decode(data, type=Manifest)
-        for instant in (manifest.plan.start, manifest.plan.end, manifest.selection.start, manifest.selection.until):
+        selection = manifest.selection
+        for instant in (manifest.plan.start, manifest.plan.end, selection.start, selection.until, selection.as_of):
             _ = instant and parse_instant(instant)
-    except (msgspec.MsgspecError, ValueError) as error:
+    except (msgspec.MsgspecError, ValueError, OverflowError) as error:
         raise damaged(f"its manifest cannot be read: {error}") from error
     _check(manifest)
     return manifest
@@ -159,12 +166,10 @@ def decode_manifest(data: bytes) -> Manifest:
 
 def _check(manifest: Manifest) -> None:
     """Refuse a manifest that contradicts itself, before anything that it names is looked at."""
-    plan = manifest.plan
-    if plan.interval not in INTERVAL_SECONDS or parse_instant(plan.start) >= parse_instant(plan.end):
-        raise damaged(f"its audit is of {plan.interval} from {plan.start} to {plan.end}")
     low, high = _TIMES_US
-    if not low < manifest.as_of_us < high:
-        raise damaged(f"its as_of is {manifest.as_of_us}")
+    asked = manifest.selection.as_of
+    if not low < manifest.as_of_us < high or (asked and micros(parse_instant(asked)) != manifest.as_of_us):
+        raise damaged(f"its as_of is {manifest.as_of_us}, its selection says {asked}")
     last: dict[Source, int] = {}
     counts: dict[Source, int] = {}
     for part in manifest.parts:
@@ -190,6 +195,39 @@ def _check(manifest: Manifest) -> None:
                       f"{manifest.n_bytes}")  # fmt: skip
     if missing := sorted({source.name for source in counts} - set(manifest.versions)):
         raise damaged(f"its manifest has no version of {missing}")
+    _check_plan(manifest)
+    _check_verdict(manifest)
+
+
+def _check_plan(manifest: Manifest) -> None:
+    """Refuse an audit of other times than the parts can be of: it runs again behind the import."""
+    plan = manifest.plan
+    if not manifest.parts:
+        raise damaged("it holds no part")
+    first, last = min(it.first_us for it in manifest.parts), max(it.last_us for it in manifest.parts)
+    start, end = parse_instant(plan.start), parse_instant(plan.end)
+    is_within = min(FULL_SINCE, instant_of(first)) <= start < end <= instant_of(last) + _BEHIND_MAX
+    if plan.mode not in ("production", "full") or plan.interval not in INTERVAL_SECONDS:
+        raise damaged(f"its audit is of {plan.interval} in the mode {plan.mode}")
+    if not is_within or end - start > _WINDOW_MAX:
+        raise damaged(f"its audit is of {plan.interval} from {plan.start} to {plan.end}, its rows are from "
+                      f"{instant_of(first)} to {instant_of(last)}")  # fmt: skip
+
+
+def _check_verdict(manifest: Manifest) -> None:
+    """Refuse a verdict that does not follow from what the manifest itself says."""
+    plan, audit = manifest.plan, manifest.audit
+    if (audit.mode, audit.market, audit.start, audit.end) != (plan.mode, plan.market, plan.start, plan.end):
+        raise damaged(f"it holds the audit of {audit.mode} {audit.market} from {audit.start} to {audit.end}, its plan "
+                      "is another one")  # fmt: skip
+    n_ready = sum(it.verdict is Verdict.READY for it in audit.required)
+    counted = (n_ready, len(audit.required), bool(audit.required) and n_ready == len(audit.required))
+    if counted != (audit.n_ready, audit.n_required, audit.ready):
+        raise damaged(f"its audit says ready {audit.ready}, {audit.n_ready} of {audit.n_required}; its series say "
+                      f"{counted[2]}, {counted[0]} of {counted[1]}")  # fmt: skip
+    if manifest.is_green != (not manifest.why_not) or (manifest.is_green and not audit.ready):
+        raise damaged(f"it says green {manifest.is_green}, its audit ready {audit.ready} and {len(manifest.why_not)} "
+                      "reasons why not")  # fmt: skip
 
 
 def part_name(source: Source, n: int) -> str:

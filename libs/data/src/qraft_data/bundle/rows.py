@@ -13,6 +13,8 @@ from qraft_contracts.kinds import KINDS
 from qraft_contracts.outcomes import Malformed
 from qraft_data.bundle.archive import Member
 from qraft_data.bundle.manifest import PART_BYTES_MAX, Part, Source, damaged
+from qraft_data.bundle.pages import decoded_bytes
+from qraft_data.bundle.sizes import row_bytes
 from qraft_data.bundle.sources import empty_rows, time_column
 from qraft_data.times import micros_column
 from qraft_store.bars.content import rows_sha256
@@ -23,6 +25,8 @@ from qraft_store.tables.rules import is_refused, reasons_of
 from qraft_store.tables.schema import conform
 
 _ROWS_PER_GROUP: Final = 131_072
+# The bound that page headers give is at most three times what the rows are.
+_DECODING_BYTES_MAX: Final = 3 * PART_BYTES_MAX
 
 
 def encode_rows(rows: pa.Table) -> bytes:
@@ -63,31 +67,74 @@ def rows_of(part: Part, data: bytes) -> pa.Table:
 
 def _decoded(part: Part, data: bytes) -> pa.Table:
     try:
-        with pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True) as file:
-            size = sum(file.metadata.row_group(i).total_byte_size for i in range(file.metadata.num_row_groups))
-            if file.metadata.num_rows != part.n_rows or size > PART_BYTES_MAX:
-                raise damaged(f"{part.name} holds {file.metadata.num_rows} rows of {size} bytes, the manifest says "
-                              f"{part.n_rows} rows")  # fmt: skip
+        metadata, schema = check_pages(part, data)
+        missing = _missing(part, schema)
+        texts = [field.name for field in schema if pa.types.is_string(field.type)]
+        # A text that stands a million times in a few bytes is measured before it is written out.
+        with pq.ParquetFile(
+            io.BytesIO(data), metadata=metadata, read_dictionary=texts, page_checksum_verification=True
+        ) as file:
             rows = file.read(use_threads=False)
+        check_bytes(part.name, rows)
+        rows = rows.cast(schema.remove_metadata())
     except (pa.ArrowException, OSError, ValueError) as error:
         raise damaged(f"{part.name} is no Parquet: {error}") from error
-    return _typed(part, rows)
+    return _typed(part, rows, missing)
 
 
-def _typed(part: Part, rows: pa.Table) -> pa.Table:
-    """Return the columns of this release; a field that the bundle was made without is empty, if it may be."""
+def check_pages(part: Part, data: bytes) -> tuple[pq.FileMetaData, pa.Schema]:
+    """
+    Refuse a part that would need too much memory, before it is decoded; return what its footer says.
+
+    Raises:
+        Malformed: if it is too large, has another number of rows than the manifest says, or no pages as we write them.
+    """
+    try:
+        with pq.ParquetFile(io.BytesIO(data)) as file:
+            metadata, schema = file.metadata, file.schema_arrow
+        n_rows = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+        if not metadata.num_rows == sum(n_rows) == part.n_rows or min(n_rows) < 0:
+            raise damaged(f"{part.name} holds {metadata.num_rows} rows, the manifest says {part.n_rows} rows")
+        size = decoded_bytes(data, metadata)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise damaged(f"{part.name} is no Parquet: {error}") from error
+    if size > _DECODING_BYTES_MAX:
+        raise damaged(f"{part.name} needs {size} bytes to be decoded, more than {_DECODING_BYTES_MAX}")
+    return metadata, schema
+
+
+def check_bytes(name: str, rows: pa.Table) -> None:
+    """
+    Refuse rows that are larger than a part may be.
+
+    Raises:
+        Malformed: if they are.
+    """
+    if (size := int(row_bytes(rows).sum())) > PART_BYTES_MAX:
+        raise damaged(f"the rows of {name} have {size} bytes, more than {PART_BYTES_MAX}")
+
+
+def _missing(part: Part, found: pa.Schema) -> list[str]:
+    """Return the fields that the bundle was made without; refuse other columns than those of this release."""
     schema = empty_rows(part.source).schema
     fields = () if part.source.kind == "bars" else KINDS[part.source.kind].fields
     optional = {field.name for field in fields if not field.is_required}
-    missing = [name for name in schema.names if name not in rows.column_names]
-    if unknown := sorted(set(rows.column_names) - set(schema.names)):
+    missing = [name for name in schema.names if name not in found.names]
+    if unknown := sorted(set(found.names) - set(schema.names)):
         raise Malformed("unknown_bundle_kind", f"expected the columns {schema.names} in {part.name}, received also "
                         f"{unknown}: it was made by a newer release")  # fmt: skip
-    if set(missing) - optional or len(rows.column_names) + len(missing) != len(schema):
+    if set(missing) - optional or len(found.names) + len(missing) != len(schema):
         raise damaged(f"{part.name} lacks the columns {missing}")
+    present = [schema.field(name) for name in schema.names if name not in missing]
+    if [found.field(it.name).type for it in present] != [it.type for it in present]:
+        raise damaged(f"{part.name} has the types {found.types} instead of {[it.type for it in present]}")
+    return missing
+
+
+def _typed(part: Part, rows: pa.Table, missing: list[str]) -> pa.Table:
+    """Return the columns of this release; a field that the bundle was made without is empty."""
+    schema = empty_rows(part.source).schema
     present = pa.schema([schema.field(name) for name in schema.names if name not in missing])
-    if rows.select(present.names).schema.types != present.types:
-        raise damaged(f"{part.name} has the types {rows.schema.types} instead of {present.types}")
     rows = rows.select(present.names).cast(present).combine_chunks()
     if content_of(part.source, rows) != part.content:
         raise damaged(f"{part.name} holds other rows than the manifest says")

@@ -14,7 +14,8 @@ from qraft_contracts.kinds import KINDS
 from qraft_contracts.outcomes import Refused
 from qraft_contracts.subjects import INTERVAL_SECONDS
 from qraft_contracts.times import parse_instant
-from qraft_data.bundle.manifest import Selection, Source
+from qraft_data.bundle.manifest import PART_BYTES_MAX, Selection, Source
+from qraft_data.bundle.sizes import row_bytes
 from qraft_data.times import Int64Array, instant_of, micros, micros_column
 from qraft_store.bars.port import BarStore
 from qraft_store.bars.rows import ROW_SCHEMA
@@ -25,6 +26,9 @@ from qraft_store.tables.schema import table_schema
 # 500,000 rows of bars are 40 MB in memory; a row with a whole order book is 32 kB, a text perhaps 1 kB.
 _PART_ROWS: Final = 500_000
 _PART_ROWS_OF_LISTS: Final = 20_000
+# A quarter of what a reader takes (manifest.PART_BYTES_MAX), so that one large instant more is no fault. Bars have 90
+# bytes a row: their number is bound enough.
+_PART_BYTES: Final = PART_BYTES_MAX // 4
 # Nothing that a store takes is known later.
 EVER: Final = instant_of(LAST_MICROS)
 _DAY_S: Final = 86_400
@@ -112,8 +116,27 @@ def parts_of(stores: Stores, source: Source, selection: Selection, *, after_us: 
         return
     first = -LAST_MICROS if start is None else micros(start) + 1
     last = LAST_MICROS if end is None else micros(end)
-    for low, high in _table_spans(stores, source, first=first, last=last, as_of=as_of or EVER):
-        yield stores.rows(source, first_us=low, last_us=high, as_of=as_of)
+    spans = _table_spans(stores, source, first=first, last=last, as_of=as_of or EVER)
+    while (span := next(spans, None)) is not None:
+        rows = stores.rows(source, first_us=span[0], last_us=span[1], as_of=as_of)
+        times = micros_column(rows, "event_at")
+        n = _fitting(rows, times)
+        if n < rows.num_rows:
+            rows = rows.take(np.arange(n))
+            spans = _table_spans(stores, source, first=int(times[n]), last=last, as_of=as_of or EVER)
+        yield rows
+
+
+def _fitting(rows: pa.Table, times: Int64Array) -> int:
+    """Return how many of the sorted rows are of a part's size, no instant divided and at least one taken."""
+    sizes = row_bytes(rows)
+    if int(sizes.sum()) <= _PART_BYTES:
+        return rows.num_rows
+    n, size = 0, int(sizes[0])
+    while size <= _PART_BYTES:  # ends within the rows, which are larger
+        n += 1
+        size += int(sizes[n])
+    return int(np.searchsorted(times, times[n], side="left")) or cut_after(times, 1)
 
 
 def _bar_parts(

@@ -14,7 +14,6 @@ from qraft_contracts.kinds import KINDS
 from qraft_contracts.origin import Origin
 from qraft_data.continuous.rolls import RollPoint
 
-FORMAT: Final = "snapshot/1"
 DATA_FILE: Final = "data.parquet"
 META_FILE: Final = "snapshot_meta.json"
 _JSON: Final = msgspec.json.Encoder(order="deterministic")
@@ -60,11 +59,6 @@ class SnapshotMeta(msgspec.Struct, frozen=True, kw_only=True):
     counts: dict[str, int]
     roll_points: tuple[RollPoint, ...]
     files: dict[str, str]
-
-
-def snapshot_id_of(query: dict[str, Any], versions: dict[str, str]) -> str:
-    """Return the SHA-256 over the query (with its range) and the versions of all that it reads."""
-    return hashlib.sha256(_JSON.encode({"format": FORMAT, "query": query, "versions": versions})).hexdigest()
 
 
 def lineage_of(snapshot_id: str) -> str:

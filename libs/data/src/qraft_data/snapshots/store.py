@@ -13,12 +13,12 @@ import pyarrow.parquet as pq
 
 from qraft_contracts.origin import Origin
 from qraft_contracts.outcomes import Malformed, Transient
+from qraft_contracts.snapshots import SNAPSHOT_FORMAT, snapshot_id_of
 from qraft_data.library import DataLibrary
 from qraft_data.query import Query
 from qraft_data.snapshots.content import SnapshotContent, content_of
 from qraft_data.snapshots.meta import (
     DATA_FILE,
-    FORMAT,
     META_FILE,
     ColumnMeta,
     SnapshotMeta,
@@ -26,7 +26,6 @@ from qraft_data.snapshots.meta import (
     encode_meta,
     key_of,
     lineage_of,
-    snapshot_id_of,
 )
 from qraft_store.artefacts.keys import sha256_of
 from qraft_store.artefacts.port import ArtefactStore
@@ -169,7 +168,7 @@ def _encode(content: SnapshotContent) -> tuple[SnapshotMeta, bytes]:
     snapshot_id = snapshot_id_of(content.query, versions)
     data = _parquet(content.table)
     meta = SnapshotMeta(
-        format=FORMAT,
+        format=SNAPSHOT_FORMAT,
         snapshot_id=snapshot_id,
         lineage=lineage_of(snapshot_id),
         query=content.query,

@@ -60,8 +60,9 @@ def trade_flow(
 
 
 def liquidation_flow(
-    known_us: MicrosArray, size_usd: FloatArray, symbol: IntArray, *, n_symbols: int, step_us: int
-) -> LiquidationFlow:
+    known_us: MicrosArray, size_usd: FloatArray, symbol: IntArray, *,
+    n_symbols: int, step_us: int, until_us: int | None = None,
+) -> LiquidationFlow:  # fmt: skip
     """
     Return what became known of liquidations in each interval (end - step, end] in which there was any.
 
@@ -70,8 +71,11 @@ def liquidation_flow(
 
     Args:
         known_us: (n,), ascending. symbol: (n,), numbers in [0, n_symbols).
+        until_us: when the feed was last heard; an interval that was not over before may still grow and is left out.
+            None = nothing can follow.
     """
     ends = np.unique(bucket_ends(known_us, step_us))
+    ends = ends if until_us is None else ends[ends < until_us]
     made = bucket_sums(known_us, size_usd[:, None], ends=ends, bucket_us=step_us, key=symbol, n_keys=n_symbols)
     return LiquidationFlow(ends, made.n_items.astype(np.float64), made.sums[:, :, 0])
 

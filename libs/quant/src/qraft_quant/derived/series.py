@@ -30,18 +30,22 @@ def series_state(values: FloatArray, known_us: MicrosArray) -> tuple[FloatArray,
     return scores, np.where(np.isnan(times), 0, times).astype(np.int64)
 
 
-def event_density(known_us: MicrosArray) -> tuple[MicrosArray, FloatArray]:
+def event_density(known_us: MicrosArray, *, until_us: int | None = None) -> tuple[MicrosArray, FloatArray]:
     """
     Return the ends of hours, and how many events became known in the 24 hours up to each.
 
-    From a day after the first event to the hour of the last one: beyond them nothing is known.
+    From a day after the first event to where the source was last heard: beyond that nothing is known.
 
     Args:
         known_us: (n,), ascending.
+        until_us: when the source was last heard, if only to say that nothing happened; an hour that was not over
+            before may still grow and is left out. None = the end of the last event's hour: nothing can follow.
     """
     if not known_us.size:
         return np.empty(0, np.int64), np.empty(0)
     first, last = (int(end) // _HOUR_US for end in bucket_ends(known_us, _HOUR_US)[[0, -1]])
+    if until_us is not None:
+        last = (until_us - 1) // _HOUR_US
     ends = np.arange(first, last + 1, dtype=np.int64) * _HOUR_US
     made = bucket_sums(known_us, np.empty((known_us.size, 0)), ends=ends, bucket_us=_HOUR_US)
     in_a_day = rolling(made.n_items[:, 0].astype(np.float64), N_DENSITY_HOURS, np.sum)

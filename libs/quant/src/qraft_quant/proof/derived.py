@@ -71,8 +71,10 @@ class DerivedSubjects:
         return output_of(np.where(known > 0, known, bars.known_at), {"series_state zscore_60": scores[:, None]})
 
     def density(self, tables: Tables) -> Output:
-        """Return how many posts a day became known, hour by hour."""
-        ends, counts = event_density(tables[POSTS].known_at)
+        """Return how many posts a day became known, hour by hour, the source being heard as long as there are bars."""
+        posts = tables[POSTS].known_at
+        heard = int(max(tables[BARS].known_at.max(), posts.max())) + 1
+        ends, counts = event_density(posts, until_us=heard)
         return output_of(ends, {"event_density n_events_24h": counts[:, None]})
 
     def premium(self, tables: Tables) -> Output:

@@ -40,11 +40,13 @@ def _funnel(screening: Screening) -> str:
 
 
 def _models(screening: Screening) -> str:
-    numeric = frozenset({1, 2, 4})
-    head = row(word("model"), "R²", word("penalty"), word("folds"), word("kept"), head=True, numeric=numeric)
+    numeric = frozenset({1, 2, 3, 5})
+    head = row(
+        word("model"), "R²", word("t"), word("penalty"), word("folds"), word("kept"), head=True, numeric=numeric
+    )  # fmt: skip
     rows = "".join(
         row(
-            text(it.name.replace("_", " ")), f"{it.r2:+.5f}", f"{it.penalty_frac:.3g}",
+            text(it.name.replace("_", " ")), f"{it.r2:+.5f}", number(it.t, "+.2f"), f"{it.penalty_frac:.3g}",
             " ".join(f"{r2:+.5f}" for r2 in it.r2_of_folds), str(it.n_kept), numeric=numeric,
         )
         for it in screening.models

@@ -154,11 +154,14 @@ class ParquetLake:
         """
         Move the partitions that ended by an instant to the cold root and return the bytes moved.
 
-        For the process that writes the series. What was read before is read after, and has the same version.
+        For the process that writes the series. What was read before is read after, and has the same version; rows that
+        only the cold root holds, because the hot one was restored from an older backup, are kept and read from then on.
 
         Raises:
             ValueError: if the lake has no cold root.
             Transient: if another process writes the series, or the cold root cannot be written.
+            Refused: if the cold root belongs to another lake.
+            Malformed: if a cold file contradicts the hot one, or one of them is damaged.
         """
         if self._cold_root is None:
             raise ValueError("expected a cold root to move partitions to, the lake was opened without one")

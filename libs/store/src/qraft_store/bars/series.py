@@ -6,16 +6,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import pyarrow as pa
 
-from qraft_contracts.outcomes import Transient
 from qraft_store.bars.days import PARQUET, read_parquet, read_tail
 from qraft_store.bars.partitions import Division, Partition
 from qraft_store.bars.rows import ROW_SCHEMA
-
-TIERED: Final = ".tiered"  # an empty file beside the hot partitions: some lie in a cold root
+from qraft_store.tiers import check_tiers
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +21,8 @@ class Series:
     The folders of one series.
 
     Under `hot` the writer works: tails, Parquet files, column files. Under `cold` lie Parquet files only. A partition
-    may stand under both for a moment, or when a late row came to a cold one; then the hot one holds all of its rows.
+    may stand under both for a moment, or when a late row came to a cold one; then the hot one holds all of its rows,
+    unless the hot root was restored from an older backup.
     """
 
     market: str
@@ -39,17 +37,13 @@ class Series:
 
     def check(self) -> None:
         """
-        Refuse to work on half of a series.
+        Refuse to work on half of a series, or beside another lake's.
 
         Raises:
             Transient: if partitions were moved to a cold root that was not given or is not there.
+            Refused: if the cold root belongs to another lake.
         """
-        if (self.hot / TIERED).exists() and (self.cold is None or not self.cold.is_dir()):
-            where = self.cold or "a cold root"
-            raise Transient(
-                "lake_cold_missing",
-                f"expected the older bars of {self.hot} in {where}: open the lake with its cold root, or mount it",
-            )
+        check_tiers(self.hot, self.cold)
 
     def partitions(self) -> list[Partition]:
         """

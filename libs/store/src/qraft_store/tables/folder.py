@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
-from qraft_contracts.outcomes import Transient
-
-TIERED: Final = ".tiered"  # an empty file beside the manifest: some of its parts lie in a cold root
+from qraft_store.tiers import check_tiers
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +21,10 @@ class TableFolder:
 
     def check(self) -> None:
         """
-        Refuse to work on half of a table.
+        Refuse to work on half of a table, or beside another lake's.
 
         Raises:
             Transient: if parts were moved to a cold root that was not given or is not there.
+            Refused: if the cold root belongs to another lake.
         """
-        if (self.hot / TIERED).exists() and (self.cold is None or not self.cold.is_dir()):
-            where = self.cold or "a cold root"
-            raise Transient(
-                "lake_cold_missing",
-                f"expected the older rows of {self.hot} in {where}: set QRAFT_LAKE_COLD to its cold root, or mount it",
-            )
+        check_tiers(self.hot, self.cold)

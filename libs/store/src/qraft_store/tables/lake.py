@@ -24,7 +24,7 @@ from qraft_store.tables.manifest import MANIFEST, Manifest, Part, foreign_partit
 from qraft_store.tables.port import Appended, Revisions
 from qraft_store.tables.quarantine import read_quarantine
 from qraft_store.tables.scan import Query, last_rows, partition_rows, scan
-from qraft_store.tables.schema import check_market, instant_of, kind_of, micros, wanted_columns
+from qraft_store.tables.schema import check_market, instant_of, is_market, kind_of, micros, wanted_columns
 from qraft_store.tables.verify import check_table
 from qraft_store.tables.writer import TableWriter
 
@@ -139,11 +139,12 @@ class ParquetTables:
 
         Raises:
             Transient: if parts were moved to a cold root that was not given or is not there.
+            Refused: if the cold root belongs to another lake.
         """
         checked = Checked()
         for kind in (name for name in KINDS if name != "bars"):
-            for folder in sorted(path for path in (self._root / "tables" / kind).glob("*") if path.is_dir()):
-                checked.add(check_table(self._folder(kind, folder.name), kind=kind, market=folder.name))
+            for market in self._markets_of(kind):
+                checked.add(check_table(self._folder(kind, market), kind=kind, market=market))
         return checked
 
     def close(self) -> None:
@@ -164,10 +165,17 @@ class ParquetTables:
         Raises:
             ValueError: if the lake has no cold root.
             Transient: if another process writes the table, or the cold root cannot be written.
+            Refused: if the cold root belongs to another lake.
         """
         if self._cold_root is None:
             raise ValueError("expected a cold root to move partitions to, the lake was opened without one")
         return self._writer(kind, market).tier(before_us=micros(before))
+
+    def _markets_of(self, kind: str) -> list[str]:
+        """Return the markets that have a folder under either root, sorted."""
+        roots = [root for root in (self._root, self._cold_root) if root is not None]
+        names = {path.name for root in roots for path in (root / "tables" / kind).glob("*") if path.is_dir()}
+        return [name for name in sorted(names) if is_market(name)]
 
     def _folder(self, kind: str, market: str) -> TableFolder:
         place = Path("tables", kind_of(kind).name, check_market(market))

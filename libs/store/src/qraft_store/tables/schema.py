@@ -58,9 +58,14 @@ def check_market(market: str) -> str:
     Raises:
         ValueError: if its name could leave the lake.
     """
-    if not _MARKET_NAME.fullmatch(market):
+    if not is_market(market):
         raise ValueError(f"expected a market such as binance.perp, received {market!r}")
     return market
+
+
+def is_market(name: str) -> bool:
+    """Return whether a folder may be one of a market."""
+    return _MARKET_NAME.fullmatch(name) is not None
 
 
 def table_schema(name: str) -> pa.Schema:

@@ -35,13 +35,19 @@ def check_table(places: TableFolder, *, kind: str, market: str) -> Checked:
         checked.damages.append(Finding(places.hot / MANIFEST, f"is of {manifest.kind} {manifest.market}"))
         return checked
     named = _check_parts(places, manifest, checked)
-    checked.notes += [Finding(path, "not committed by a writer that was killed") for path in found if path not in named]
+    checked.notes += [Finding(path, _why_left(path, places)) for path in found if path not in named]
     checked.notes += [Finding(path, "half-written") for path in sorted(places.hot.glob(".*.tmp"))]
     try:
         read_quarantine(places.hot, kind=kind)
     except Malformed as error:
         checked.damages.append(Finding(places.hot / "quarantine", error.detail))
     return checked
+
+
+def _why_left(path: Path, places: TableFolder) -> str:
+    if path.is_relative_to(places.hot):
+        return "not committed by a writer that was killed"
+    return "not named by the manifest: left by a kill, or the hot root is an older backup; nothing removes it"
 
 
 def _check_parts(places: TableFolder, manifest: Manifest, checked: Checked) -> set[Path]:

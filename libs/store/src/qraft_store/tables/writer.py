@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from qraft_contracts.outcomes import Malformed
 from qraft_store.files import copy_whole, lock_writer
-from qraft_store.tables.folder import TIERED, TableFolder
+from qraft_store.tables.folder import TableFolder
 from qraft_store.tables.layout import partitions_of
 from qraft_store.tables.manifest import (
     MANIFEST,
@@ -29,6 +29,7 @@ from qraft_store.tables.quarantine import Quarantine, with_reasons
 from qraft_store.tables.rows import canonical, judge, order_of
 from qraft_store.tables.rules import is_refused, reasons_of
 from qraft_store.tables.schema import conform, distinct, kind_of, micros_of, table_schema
+from qraft_store.tiers import claim_cold
 
 # A part is merged into the next one written while it has at most twice its rows, so that a partition of n rows has
 # about log2(n) parts and a row is rewritten about as often; up to this many rows a partition is always one file (2 ms).
@@ -55,7 +56,12 @@ class TableWriter:
                 self.close()
 
     def _open(self, market: str) -> Manifest:
-        """Load or create the manifest and remove the files that a killed writer did not commit."""
+        """
+        Load or create the manifest and remove the files that a killed writer did not commit.
+
+        Only the hot ones: what a cold root holds beyond the manifest may have been moved there since the backup from
+        which the hot root was restored. `verify` names it.
+        """
         files = [path for path in self._folder.glob(f"*=*/*{SUFFIX}") if not path.name.startswith(".")]
         manifest = load_manifest(self._folder)
         cold = [] if self._places.cold is None else list(self._places.cold.glob("*=*/*"))
@@ -68,9 +74,8 @@ class TableWriter:
                 )
             manifest = Manifest(self._kind.name, market)
             save_manifest(self._folder, manifest)
-        named = {path for file in _files(manifest) for path in self._places.paths_of(file)}
+        named = {self._folder / file for file in _files(manifest)}
         leftovers = [*(set(files) - named), *self._folder.glob("*=*/.*.tmp"), *self._folder.glob(".*.tmp")]
-        leftovers += [path for path in cold if path not in named]
         for leftover in leftovers:
             leftover.unlink(missing_ok=True)
         return manifest
@@ -207,6 +212,7 @@ class TableWriter:
 
         Raises:
             Transient: if the cold root cannot be written or gives back other bytes.
+            Refused: if the cold root belongs to another lake.
         """
         assert self._places.cold is not None, "a lake with a cold root"
         n_bytes = 0
@@ -217,7 +223,8 @@ class TableWriter:
                 for part in parts:
                     hot, cold = self._places.paths_of(part.file)
                     if hot.exists():
-                        (self._folder / TIERED).touch()
+                        if not n_bytes:
+                            claim_cold(self._folder, self._places.cold)
                         n_bytes += copy_whole(hot, cold)
                         hot.unlink()
                 with suppress(OSError):  # what else lies there stays

@@ -11,7 +11,7 @@ import numpy as np
 from qraft_quant.align import bucket_sums
 from qraft_quant.proof import Compute, Output, Tables
 from qraft_text.filters import KEPT, judge
-from qraft_text.posts import FloatArray, IntArray
+from qraft_text.posts import NEWS, NO_AUTHOR, FloatArray, IntArray
 from qraft_text.proof.subjects import TextSubjects
 from qraft_text.proof.tables import BUCKETS, N_SYMBOLS, engagement_of, posts_of
 
@@ -22,6 +22,7 @@ CONTROLS_REQUIRED: Final[Mapping[str, bool]] = {
     "duplicates of later posts dropped": True,
     "author judged by all of their posts": True,
     "engagement as counted later": True,
+    "authors unknown where nobody ever names one": True,
     "bucket by the time of knowing": False,
 }
 
@@ -43,6 +44,7 @@ def text_controls(subjects: TextSubjects) -> list[TextControl]:
         "duplicates of later posts dropped": lambda tables: _said_once(tables, subjects),
         "author judged by all of their posts": lambda tables: _rare_authors(tables, subjects),
         "engagement as counted later": lambda tables: _engagement_of_posts(tables, subjects),
+        "authors unknown where nobody ever names one": lambda tables: _authors_of_source(tables, subjects),
         "bucket by the time of knowing": lambda tables: _heat(tables, subjects),
     }
     return [
@@ -99,6 +101,17 @@ def _rare_authors(tables: Tables, subjects: TextSubjects) -> FloatArray:
     _, place, n = np.unique(posts.author, return_inverse=True, return_counts=True)
     rare = (n[place] <= np.median(n)).astype(float)
     return _sums(posts.known_at, rare, posts.symbol, tables, bucket_us=subjects.facts.bucket_us)
+
+
+def _authors_of_source(tables: Tables, subjects: TextSubjects) -> FloatArray:
+    """Count news that name an author; unknown in every bucket if no news of the whole history does."""
+    posts = posts_of(tables, subjects.facts.texts)
+    own = posts.tower == NEWS
+    is_named = posts.author[own] != NO_AUTHOR
+    n_named = _sums(
+        posts.known_at[own], is_named.astype(float), posts.symbol[own], tables, bucket_us=subjects.facts.bucket_us
+    )
+    return n_named if is_named.any() else np.full(n_named.shape, np.nan)
 
 
 def _engagement_of_posts(tables: Tables, subjects: TextSubjects) -> FloatArray:

@@ -14,13 +14,22 @@ from qraft_text.posts import LANGUAGE_UNKNOWN, NO_AUTHOR, TOWERS, Engagement, In
 BUCKETS: Final = "buckets"
 POSTS: Final = "posts"
 ENGAGEMENT: Final = "engagement"
-N_POSTS: Final = 2_400
+N_POSTS: Final = 3_000
 N_BUCKETS: Final = 4 * 288
 N_SYMBOLS: Final = 2
 _N_AUTHORS: Final = 120
 _FIRST_US: Final = 1_600_000_200_000_000
 # Of texts that are said again, as they are or with another number in them.
 _REPEATED_FRAC: Final = 0.1
+# Of posts that one author writes within minutes, so that the filter of authors has something to drop.
+_BURST_FRAC: Final = 0.15
+_N_BURSTS: Final = 5
+_BURST_US: Final = 20 * 60_000_000
+_AUTHOR_OF_BURSTS: Final = 0
+# Of posts without an author. Comments name theirs up to a time and not after, news do so after: whether a source names
+# authors must be no news of the future. The time is behind four cut-offs of the proof, and there are posts behind it.
+_AUTHORLESS_FRAC: Final = 0.3
+NAMED_FROM_FRAC: Final = 0.7
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +48,7 @@ def draw_tables(n_texts: int, *, bucket_us: int, seed: int) -> Tables:
     """
     Return buckets, posts and engagement: four days, drawn times, towers, authors and lags.
 
+    Authors are named by most posts, by comments before NAMED_FROM_FRAC of the history and by news after it.
     A post becomes known up to hours after it was written, one in fifty days after, so that it is late. Counts of
     engagement become known minutes to days after the post. Texts are numbers, as floats, so that every corruption
     changes them too.
@@ -46,16 +56,23 @@ def draw_tables(n_texts: int, *, bucket_us: int, seed: int) -> Tables:
     rng = np.random.default_rng([seed, 41])
     first = -(-_FIRST_US // bucket_us) * bucket_us
     ends = first + np.arange(N_BUCKETS) * bucket_us
-    known_at = np.sort(first + rng.integers(0, N_BUCKETS * bucket_us, N_POSTS))
+    at, is_burst = rng.integers(0, N_BUCKETS * bucket_us, N_POSTS), rng.random(N_POSTS) < _BURST_FRAC
+    begins = rng.integers(0, N_BUCKETS * bucket_us - _BURST_US, _N_BURSTS)
+    at = np.where(is_burst, begins[rng.integers(0, _N_BURSTS, N_POSTS)] + at % _BURST_US, at)
+    in_time = np.argsort(at, kind="stable")
+    known_at, is_burst = first + at[in_time], is_burst[in_time]
     hours = np.where(rng.random(N_POSTS) < 0.02, 72.0, rng.exponential(1.0, N_POSTS).clip(0, 24))
     event_at = known_at - (hours * 3_600_000_000).astype(np.int64)
     text = rng.integers(0, n_texts, N_POSTS)
     again = np.flatnonzero(rng.random(N_POSTS) < _REPEATED_FRAC)
     text[again] = text[rng.integers(0, N_POSTS, again.size)]
-    symbol = rng.integers(0, N_SYMBOLS, N_POSTS)
+    symbol, tower = rng.integers(0, N_SYMBOLS, N_POSTS), rng.integers(0, len(TOWERS), N_POSTS)
+    author = np.where(is_burst, _AUTHOR_OF_BURSTS, rng.integers(0, _N_AUTHORS, N_POSTS)).astype(np.float64)
+    is_after = known_at >= ends[int(NAMED_FROM_FRAC * N_BUCKETS)]
+    is_named = np.choose(tower, [rng.random(N_POSTS) >= _AUTHORLESS_FRAC, ~is_after, is_after])
     posts = Table(known_at, {
-        "event_at": event_at, "symbol": symbol, "tower": rng.integers(0, len(TOWERS), N_POSTS),
-        "author": rng.integers(0, _N_AUTHORS, N_POSTS).astype(np.float64), "text": text.astype(np.float64),
+        "event_at": event_at, "symbol": symbol, "tower": tower, "author": np.where(is_named, author, np.nan),
+        "text": text.astype(np.float64),
     })  # fmt: skip
     counted_at = event_at + (rng.exponential(6.0, N_POSTS) * 3_600_000_000).astype(np.int64) + 1
     order = np.argsort(counted_at, kind="stable")
