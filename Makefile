@@ -35,7 +35,7 @@ run: $(VENV)/.run  ## start everything: servers, services, a first model, the re
 	@$(BIN)/qraft run $(ARGS)
 
 test: $(VENV)/.dev  ## install the test needs and pass the tests
-	@sh tests/kit/install_chromium.sh
+	@sh tests/kit/install_programs.sh
 	$(BIN)/python -m pytest $(or $(ARGS),$(IN_PARALLEL))
 
 check: $(VENV)/.dev  ## lint, format, types, import contracts, schemas
