@@ -150,11 +150,13 @@ async def _fetch_value(home: Home, query: str) -> object:
     except (OSError, asyncpg.PostgresError, TimeoutError):
         return None
     try:
-        return await connection.fetchval(query)
+        value: object = await connection.fetchval(query)
+        await connection.close(timeout=5)  # says goodbye, so that a kill at this moment breaks the pipe
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
         return None  # the last two: killed between two messages of one query
     finally:
-        await connection.close(timeout=5)
+        connection.terminate()
+    return value
 
 
 async def wait_for_end(home: Home, stretch: Stretch, progress: story.Progress) -> None:
