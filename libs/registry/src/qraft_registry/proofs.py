@@ -9,10 +9,12 @@ the leakage gate reads it.
 from __future__ import annotations
 
 import hashlib
+import platform
 from collections.abc import Iterable, Sequence
+from importlib.metadata import version
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
@@ -108,14 +110,45 @@ class ProofRecord(msgspec.Struct, frozen=True):
     controls: tuple[ProvenControl, ...]
 
 
-def columns_of(columns: Iterable[tuple[str, ColumnProof]]) -> tuple[ProvenColumn, ...]:
-    """Return what a proof found of each column, by kind, in the form in which it is stored."""
-    return tuple(ProvenColumn(kind, it.name, it.n_checks, it.n_moved, it.failures) for kind, it in columns)
+class Findings(Protocol):
+    """What every proof found: SetProof of features, TextProof of texts."""
+
+    @property
+    def seed(self) -> int: ...
+
+    @property
+    def cut_offs(self) -> tuple[int, ...]: ...
+
+    @property
+    def starts(self) -> tuple[int, ...]: ...
+
+    @property
+    def corruptions(self) -> tuple[str, ...]: ...
+
+    @property
+    def columns(self) -> tuple[tuple[str, ColumnProof], ...]: ...
+
+    @property
+    def controls(self) -> tuple[ControlProof, ...]: ...
 
 
-def controls_of(controls: Iterable[ControlProof]) -> tuple[ProvenControl, ...]:
-    """Return what a proof found of each control in the form in which it is stored."""
-    return tuple(ProvenControl(it.name, it.is_leak, it.n_checks, it.caught_by) for it in controls)
+def record_of(
+    found: Findings, *, feature_signature: str, source_sha256: str, data: ProofData, packages: Sequence[str]
+) -> ProofRecord:
+    """Return what a proof found in the form in which it is stored, with the versions of the packages it ran on."""
+    return ProofRecord(
+        format=PROOF_FORMAT,
+        feature_signature=feature_signature,
+        source_sha256=source_sha256,
+        data=data,
+        seed=found.seed,
+        cut_offs_us=found.cut_offs,
+        starts=found.starts,
+        corruptions=found.corruptions,
+        versions={"python": platform.python_version(), **{name: version(name) for name in packages}},
+        columns=tuple(ProvenColumn(kind, it.name, it.n_checks, it.n_moved, it.failures) for kind, it in found.columns),
+        controls=tuple(ProvenControl(it.name, it.is_leak, it.n_checks, it.caught_by) for it in found.controls),
+    )
 
 
 def encode_proof(record: ProofRecord) -> bytes:

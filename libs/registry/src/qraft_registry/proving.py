@@ -6,9 +6,7 @@ Prove a feature set on stored bars and keep the proof: what svc_train does when 
 from __future__ import annotations
 
 import hashlib
-import platform
 from collections.abc import Mapping
-from importlib.metadata import version
 from typing import Final
 
 import msgspec
@@ -21,13 +19,11 @@ from qraft_quant.proof.everything import bars_wanted
 from qraft_quant.proof.subjects import OHLCV
 from qraft_registry.artefacts import ProofReference
 from qraft_registry.proofs import (
-    PROOF_FORMAT,
     ProofData,
     ProofRecord,
-    columns_of,
-    controls_of,
     digest_of_sources,
     find_proof,
+    record_of,
     save_proof,
 )
 from qraft_store.artefacts.port import ArtefactStore
@@ -152,8 +148,8 @@ def _record(
     proof: SetProof, bars: BarPanel, values: Mapping[str, FloatArray], snapshot_id: str
 ) -> ProofRecord:  # fmt: skip
     closed_at = bars.closed_at.astype("datetime64[us]").astype(np.int64)
-    return ProofRecord(
-        format=PROOF_FORMAT,
+    return record_of(
+        proof,
         feature_signature=proof.signature,
         source_sha256=proven_source(),
         data=ProofData(
@@ -168,13 +164,7 @@ def _record(
             stimulated=proof.stimulated,
             snapshot_id=snapshot_id,
         ),
-        seed=proof.seed,
-        cut_offs_us=proof.cut_offs,
-        starts=proof.starts,
-        corruptions=proof.corruptions,
-        versions={"python": platform.python_version(), **{name: version(name) for name in _NAMED_VERSIONS}},
-        columns=columns_of(proof.columns),
-        controls=controls_of(proof.controls),
+        packages=_NAMED_VERSIONS,
     )
 
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from typing import Final
 
 import numpy as np
@@ -18,13 +16,11 @@ from qraft_contracts.outcomes import Refused
 from qraft_quant.proof.everything import START_KIND
 from qraft_registry.artefacts import ProofReference
 from qraft_registry.proofs import (
-    PROOF_FORMAT,
     ProofData,
     ProofRecord,
-    columns_of,
-    controls_of,
     digest_of_sources,
     load_proof,
+    record_of,
     save_proof,
 )
 from qraft_store.artefacts.port import ArtefactStore
@@ -108,8 +104,8 @@ def proven_source() -> str:
 def _record(proof: TextProof, facts: TextFacts, *, market: str) -> ProofRecord:
     """Return a proof of texts in the form in which proofs are stored."""
     known = proof.tables["buckets"].known_at
-    return ProofRecord(
-        format=PROOF_FORMAT,
+    return record_of(
+        proof,
         feature_signature=_features().spec.signature,
         source_sha256=proven_source(),
         data=ProofData(
@@ -124,13 +120,7 @@ def _record(proof: TextProof, facts: TextFacts, *, market: str) -> ProofRecord:
             sha256=_data_sha256(proof, facts),
             stimulated=("known_at", "author", "tower", "symbol", "engagement"),
         ),
-        seed=proof.seed,
-        cut_offs_us=proof.cut_offs,
-        starts=proof.starts,
-        corruptions=proof.corruptions,
-        versions={"python": platform.python_version(), **{name: version(name) for name in _NAMED_VERSIONS}},
-        columns=columns_of(proof.columns),
-        controls=controls_of(proof.controls),
+        packages=_NAMED_VERSIONS,
     )
 
 
