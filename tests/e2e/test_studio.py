@@ -186,10 +186,16 @@ def _is_ready(studio):
 
 def _ended(api, jobs):
     """Return the states of all jobs once each has ended, else nothing."""
-    try:
-        states = [api.get(location).json() for location in jobs]
-    except httpx.HTTPError:
-        return None
+    states = []
+    for location in jobs:
+        try:
+            answer = api.get(location)
+        except httpx.HTTPError:
+            return None
+        if answer.status_code == 503:  # a part is still away, and says so; no other refusal is due
+            return None
+        assert answer.status_code == 200, answer.text
+        states.append(answer.json())
     return states if all(it["state"] in ("succeeded", "failed") for it in states) else None
 
 

@@ -93,6 +93,13 @@ async def until_events(dsn: str, n: int, home: Path) -> None:
         raise AssertionError(f"expected {n} events, found {await n_events(dsn)}: {log}") from None
 
 
+async def until_serving(home: Path, log_from: int) -> None:
+    """Wait until the service that logs from this byte on has started: before, SIGTERM ends any Python program."""
+    async with asyncio.timeout(DEADLINE_S):
+        while b"service.started" not in (home / "service.log").read_bytes()[log_from:]:
+            await asyncio.sleep(0.01)
+
+
 async def until_told(bus: NatsBus, dsn: str) -> None:
     """Wait until the last fill or order of the journal is on the stream."""
     connection = await asyncpg.connect(dsn)
@@ -123,7 +130,10 @@ async def test_killed_again_and_again_it_trades_as_if_undisturbed(
                 process.send_signal(signal.SIGKILL)
                 await process.wait()
             await publishing
+            log_from = (tmp_path / "service.log").stat().st_size
             process = await start(nats_url, dsn, tmp_path)
+            # The one before may have finished the day in the moment before its end.
+            await until_serving(tmp_path, log_from)
             await until_events(dsn, 2 * N, tmp_path)
             await until_told(bus, dsn)
             process.send_signal(signal.SIGTERM)
