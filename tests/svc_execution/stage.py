@@ -156,7 +156,7 @@ class Stage:
         loops: list[asyncio.Task[Any]] = []
         try:
             await application.start()
-            pools = application._database._pools
+            pools = application._database._pools._pools
             pools["trade"] = FusedPool(pools["trade"], fuse)
             await bus.start()
             loops = [asyncio.create_task(loop()) for loop in application.background]

@@ -18,10 +18,10 @@ from pydantic import ValidationError
 from qraft_contracts.outcomes import Transient
 from qraft_runtime.clock import SystemClock
 from qraft_runtime.settings import CommonSettings
+from qraft_store.postgres_pools import as_transient
 from qraft_telemetry import logs
 from svc_billing.adapters.database import Database
 from svc_billing.adapters.postgres import PostgresStore
-from svc_billing.adapters.postgres_errors import as_transient
 from svc_billing.adapters.postgres_reader import PostgresReader
 from svc_billing.adapters.postgres_verify import PostgresSnapshots
 from svc_billing.adapters.reading import PostgresReading

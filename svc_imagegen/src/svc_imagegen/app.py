@@ -22,6 +22,7 @@ from qraft_runtime.health import Health
 from qraft_runtime.service import Background, run_service
 from qraft_runtime.settings import CommonSettings
 from qraft_store.artefacts.objects import ObjectArtefactStore
+from qraft_store.postgres_pools import as_transient
 from svc_imagegen.adapters.assets_rows import PostgresAssetStore
 from svc_imagegen.adapters.billing_bus import BusBilling
 from svc_imagegen.adapters.capabilities_postgres import PostgresCapabilityStore
@@ -34,7 +35,6 @@ from svc_imagegen.adapters.jobs_rows import Row
 from svc_imagegen.adapters.jobs_turn import PostgresTurn
 from svc_imagegen.adapters.keys_postgres import PostgresKeyStore
 from svc_imagegen.adapters.pictures import ProcessPictures
-from svc_imagegen.adapters.postgres_errors import as_transient
 from svc_imagegen.adapters.providers.build import build_providers
 from svc_imagegen.adapters.providers.config import load_config
 from svc_imagegen.adapters.teller import Published, Teller

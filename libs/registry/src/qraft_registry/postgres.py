@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -20,12 +19,15 @@ from qraft_registry.domain import Action, Decision, Slot, Stage
 from qraft_registry.messages import decide, to_message
 from qraft_registry.ports import Conflict, Draft
 from qraft_store.postgres import create_pool, migrate
+from qraft_store.postgres_pools import as_transient
 
 SCHEMA: Final = "registry"
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
 # Writers take turns for the length of one small transaction; the number only has to differ from other locks.
 _WRITER_LOCK: Final = 0x7152_6567
+# The reason of a Transient.
+_AWAY: Final = "registry_unavailable"
 _SELECT: Final = "SELECT * FROM registry.history ORDER BY seq"
 _INSERT: Final = """
     INSERT INTO registry.history (seq, decision_id, action, model_id, symbol_group, horizon, stage, actor, reason,
@@ -46,24 +48,26 @@ class PostgresRegistryStore:
 
     async def decisions(self) -> list[Decision]:
         """See RegistryStore."""
-        async with _translated(), self._pool.acquire() as connection:
-            return [_decision(row) for row in await connection.fetch(_SELECT)]
+        with as_transient(_AWAY):
+            async with self._pool.acquire() as connection:
+                return [_decision(row) for row in await connection.fetch(_SELECT)]
 
     async def append(self, drafts: Sequence[Draft], *, expected_seq: int) -> list[Decision]:
         """See RegistryStore."""
         added = [decide(draft, seq=expected_seq + i) for i, draft in enumerate(drafts, start=1)]
-        async with _translated(), self._pool.acquire() as connection, connection.transaction():
-            await connection.execute("SELECT pg_advisory_xact_lock($1)", _WRITER_LOCK)
-            newest = await connection.fetchval("SELECT coalesce(max(seq), 0) FROM registry.history")
-            if newest != expected_seq:
-                raise Conflict(f"expected the history to end at {expected_seq}, it ends at {newest}")
-            await connection.executemany(_INSERT, [_row(decision) for decision in added])
-            await enqueue(connection, schema=SCHEMA, messages=[to_message(decision) for decision in added])
+        with as_transient(_AWAY):
+            async with self._pool.acquire() as connection, connection.transaction():
+                await connection.execute("SELECT pg_advisory_xact_lock($1)", _WRITER_LOCK)
+                newest = await connection.fetchval("SELECT coalesce(max(seq), 0) FROM registry.history")
+                if newest != expected_seq:
+                    raise Conflict(f"expected the history to end at {expected_seq}, it ends at {newest}")
+                await connection.executemany(_INSERT, [_row(decision) for decision in added])
+                await enqueue(connection, schema=SCHEMA, messages=[to_message(decision) for decision in added])
         return added
 
     async def publish_pending(self, bus: Bus) -> int:
         """See RegistryStore."""
-        async with _translated():
+        with as_transient(_AWAY):
             return await OutboxRelay(self._pool, schema=SCHEMA, bus=bus).flush()
 
 
@@ -74,30 +78,13 @@ async def open_store(dsn: str, *, application_name: str, pool_size: int = 1) -> 
     Raises:
         Transient: if the server is away.
     """
-    async with _translated():
+    with as_transient(_AWAY):
         try:
             await asyncio.to_thread(migrate, dsn, schema=SCHEMA, migrations=MIGRATIONS)
         except psycopg.OperationalError as error:
-            raise Transient("registry_unavailable", f"PostgreSQL did not answer: {error}") from error
+            raise Transient(_AWAY, f"PostgreSQL did not answer: {error}") from error
         pool = await create_pool(dsn, max_size=pool_size, application_name=application_name)
     return PostgresRegistryStore(pool)
-
-
-@asynccontextmanager
-async def _translated() -> AsyncIterator[None]:
-    """Name an absent or restarting server Transient; any other database error is a bug and surfaces."""
-    try:
-        yield
-    except (
-        OSError,
-        TimeoutError,
-        asyncpg.PostgresConnectionError,
-        asyncpg.InterfaceError,
-        asyncpg.OperatorInterventionError,
-        asyncpg.InsufficientResourcesError,
-        asyncpg.LockNotAvailableError,
-    ) as error:
-        raise Transient("registry_unavailable", f"PostgreSQL did not answer: {error}") from error
 
 
 def _row(decision: Decision) -> tuple[object, ...]:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import asyncpg
 
-from qraft_contracts.outcomes import Transient
-from qraft_store.postgres import create_pool, is_open, migrate
+from qraft_store.postgres import migrate
+from qraft_store.postgres_pools import Pools
 
-SCHEMA: Final = "billing"
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
 
+SCHEMA: Final = "billing"
 _MIGRATIONS: Final = Path(__file__).parent.parent / "migrations"
 # One batch at a time.
 _N_WRITE: Final = 1
@@ -32,10 +31,8 @@ class Database:
 
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
-        self._pools: dict[str, asyncpg.Pool[asyncpg.Record]] = {}
-        self._hot: PoolConnectionProxy[asyncpg.Record] | None = None
-        self._hot_stack = AsyncExitStack()
-        self._hot_lock = asyncio.Lock()
+        self._pools = Pools(dsn, service="svc_billing")
+        self._hot = self._pools.keep("write", prelude=_PLANS)
 
     async def open(self) -> None:
         """
@@ -45,46 +42,18 @@ class Database:
             OSError: if the server cannot be reached.
         """
         await asyncio.to_thread(migrate, self._dsn, schema=SCHEMA, migrations=_MIGRATIONS)
-        for name, size in (("write", _N_WRITE), ("read", _N_READ)):
-            self._pools[name] = await create_pool(self._dsn, max_size=size, application_name=f"svc_billing {name}")
+        await self._pools.open("write", max_size=_N_WRITE)
+        await self._pools.open("read", max_size=_N_READ)
 
-    @asynccontextmanager
-    async def hot(self) -> AsyncIterator[PoolConnectionProxy[asyncpg.Record]]:
-        """
-        Lend the appending connection, to one user at a time.
-
-        It is kept between uses: taking one from the pool and giving it back costs two round trips. After any error it
-        is given back, which ends its transaction, and the next use takes another.
-        """
-        async with self._hot_lock:
-            if self._hot is None or not is_open(self._hot):
-                self._hot = None
-                await self._hot_stack.aclose()
-                self._hot = await self._hot_stack.enter_async_context(self._pool("write").acquire())
-                await self._hot.execute(_PLANS)
-            is_whole = False
-            try:
-                yield self._hot
-                is_whole = True
-            finally:
-                if not is_whole:
-                    self._hot = None
-                    await self._hot_stack.aclose()
+    def hot(self) -> AbstractAsyncContextManager[PoolConnectionProxy[asyncpg.Record]]:
+        """Lend the appending connection, to one user at a time."""
+        return self._hot.use()
 
     async def close(self) -> None:
         """Disconnect. Safe before `open`."""
-        self._hot = None
-        await self._hot_stack.aclose()
-        while self._pools:
-            await self._pools.popitem()[1].close()
+        await self._pools.close()
 
     @property
     def read(self) -> asyncpg.Pool[asyncpg.Record]:
         """Return the pool of reads. Raises Transient before `open`."""
-        return self._pool("read")
-
-    def _pool(self, name: str) -> asyncpg.Pool[asyncpg.Record]:
-        pool = self._pools.get(name)
-        if pool is None:
-            raise Transient("starting", "the service is not connected to its database yet")
-        return pool
+        return self._pools["read"]

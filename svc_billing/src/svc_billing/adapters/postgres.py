@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
+from qraft_store.postgres_pools import as_transient
 from svc_billing.adapters import postgres_sql
 from svc_billing.adapters.database import Database
-from svc_billing.adapters.postgres_errors import as_transient
 from svc_billing.adapters.postgres_rows import (
     append_arguments,
     found_of,

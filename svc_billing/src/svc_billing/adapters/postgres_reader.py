@@ -8,8 +8,8 @@ from typing import Any, Final
 import asyncpg
 
 from qraft_contracts.billing import Hold
+from qraft_store.postgres_pools import as_transient
 from svc_billing.adapters.database import Database
-from svc_billing.adapters.postgres_errors import as_transient
 from svc_billing.adapters.postgres_rows import (
     account_of,
     grant_of,

@@ -8,8 +8,8 @@ from typing import Final
 import msgspec
 
 from qraft_contracts.usage import ComputeUsage
+from qraft_store.postgres_pools import as_transient
 from svc_billing.adapters.database import Database
-from svc_billing.adapters.postgres_errors import as_transient
 from svc_billing.adapters.postgres_rows import open_hold_of
 from svc_billing.adapters.postgres_sql import OPEN_HOLD_COLUMNS
 from svc_billing.domain.events import HOLD_EXPIRED, HOLD_SETTLED, HOLD_VOIDED, decode_event

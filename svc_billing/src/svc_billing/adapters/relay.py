@@ -20,9 +20,9 @@ from qraft_contracts.codec import encode
 from qraft_contracts.ledger import LedgerEntry, ledger_subject
 from qraft_contracts.origin import Origin
 from qraft_contracts.outcomes import Transient
+from qraft_store.postgres_pools import as_transient
 from qraft_telemetry import logs, metrics
 from svc_billing.adapters.database import SCHEMA, Database
-from svc_billing.adapters.postgres_errors import as_transient
 from svc_billing.domain.events import COMMAND_REFUSED, Event, StoredEvent, decode_event, ledger_entry
 
 if TYPE_CHECKING:

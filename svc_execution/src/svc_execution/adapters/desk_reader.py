@@ -14,10 +14,10 @@ from qraft_contracts.origin import Origin
 from qraft_contracts.outcomes import Transient
 from qraft_contracts.subjects import INTERVAL_SECONDS
 from qraft_store.bars.port import BarPanel, BarStore
+from qraft_store.postgres_pools import as_transient
 from svc_execution.adapters import desk_sql, journal_sql
 from svc_execution.adapters.database import Database
 from svc_execution.adapters.journal_rows import kill_switch_of, mark_of
-from svc_execution.adapters.postgres_errors import as_transient
 from svc_execution.domain.decide import TargetsSummary
 from svc_execution.domain.desk import FillMark, FillView, OrderView, PricesView, RefusalView
 from svc_execution.ports import DeskSnapshot

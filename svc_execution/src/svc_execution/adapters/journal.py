@@ -14,6 +14,7 @@ from qraft_contracts.orders import Fill, Order
 from qraft_contracts.origin import Origin
 from qraft_contracts.outcomes import Transient
 from qraft_contracts.subjects import FILLS_PAPER, ORDERS_PAPER
+from qraft_store.postgres_pools import as_transient
 from qraft_telemetry import metrics
 from svc_execution.adapters import journal_sql
 from svc_execution.adapters.database import SCHEMA, Database
@@ -28,7 +29,6 @@ from svc_execution.adapters.journal_rows import (
     order_columns,
     refusal_columns,
 )
-from svc_execution.adapters.postgres_errors import as_transient
 from svc_execution.domain.rebuild import RebuildMismatch, rebuild
 from svc_execution.domain.state import BarRecord, DecisionRecord, KillSwitch, OpenOrder, Refusal, State
 from svc_execution.ports import Headers, JournalMismatch

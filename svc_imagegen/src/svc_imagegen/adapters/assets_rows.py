@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
+from qraft_store.postgres_pools import as_transient
 from svc_imagegen.adapters.database import Database
 from svc_imagegen.adapters.group_commit import GroupCommit
 from svc_imagegen.adapters.jobs_rows import asset_of
-from svc_imagegen.adapters.postgres_errors import as_transient
 from svc_imagegen.domain.asset import Asset
 
 _GET: Final = "SELECT * FROM imagegen.assets WHERE asset_id = $1"

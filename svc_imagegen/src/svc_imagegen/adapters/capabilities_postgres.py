@@ -7,8 +7,8 @@ from typing import Final
 
 import asyncpg
 
+from qraft_store.postgres_pools import as_transient
 from svc_imagegen.adapters.database import Database
-from svc_imagegen.adapters.postgres_errors import as_transient
 from svc_imagegen.domain.capability import Capability, Support
 
 _SUPPORT: Final = "SELECT support FROM imagegen.capabilities WHERE provider = $1 AND model = $2 AND feature = $3"

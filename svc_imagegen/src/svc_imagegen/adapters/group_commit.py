@@ -16,7 +16,7 @@ from typing import Final, Generic, TypeVar
 import asyncpg
 
 from qraft_contracts.outcomes import Transient
-from svc_imagegen.adapters.postgres_errors import as_transient
+from qraft_store.postgres_pools import as_transient
 
 N_BATCH_MAX: Final = 256
 N_WAITING_MAX: Final = 8_192  # beyond it a caller is told to come again; 32 full batches

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from qraft_store.postgres_pools import Kept
 from svc_imagegen.adapters import jobs_sql
-from svc_imagegen.adapters.database import Kept
 from svc_imagegen.adapters.jobs_messages import outbox_rows
 from svc_imagegen.adapters.jobs_rows import Row, job_of, job_row
 from svc_imagegen.adapters.teller import Published

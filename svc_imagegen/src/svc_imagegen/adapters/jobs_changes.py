@@ -11,11 +11,11 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 from qraft_contracts.outcomes import Transient
+from qraft_store.postgres_pools import as_transient
 from qraft_telemetry import logs
 from svc_imagegen.adapters.database import Database
 from svc_imagegen.adapters.jobs_sql import CHANGES_CHANNEL
 from svc_imagegen.adapters.memory import N_WAITERS_MAX, MemoryJobChanges
-from svc_imagegen.adapters.postgres_errors import as_transient
 from svc_imagegen.domain.job import Job
 
 _RECONNECT_S: Final = 1.0

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
+from qraft_store.postgres_pools import Kept
 from svc_imagegen.adapters import jobs_sql
-from svc_imagegen.adapters.database import Kept
 from svc_imagegen.adapters.jobs_changes import notice_of
 from svc_imagegen.adapters.jobs_messages import outbox_rows
 from svc_imagegen.adapters.jobs_rows import Row, asset_row, attempt_of, attempt_row, change_row, job_of, text

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import asyncpg
 
+from qraft_store.postgres_pools import as_transient
 from svc_imagegen.adapters import jobs_sql
 from svc_imagegen.adapters.database import Database
 from svc_imagegen.adapters.group_commit import GroupCommit
@@ -16,7 +17,6 @@ from svc_imagegen.adapters.jobs_accept import Acceptance, AcceptBatch, find_join
 from svc_imagegen.adapters.jobs_moves import Known, KnownJobs, Move, MoveBatch, NotKnown
 from svc_imagegen.adapters.jobs_rows import Row, attempt_of, job_of
 from svc_imagegen.adapters.jobs_steps import JobSteps
-from svc_imagegen.adapters.postgres_errors import as_transient
 from svc_imagegen.adapters.teller import Published
 from svc_imagegen.domain.asset import Attempt
 from svc_imagegen.domain.job import Job, JobState

@@ -7,8 +7,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
 from qraft_store.postgres import is_open
+from qraft_store.postgres_pools import as_transient
 from svc_imagegen.adapters.database import Database
-from svc_imagegen.adapters.postgres_errors import as_transient
 
 _TAKE: Final = "SELECT pg_try_advisory_lock(hashtext('imagegen.sweep'))"
 _GIVE: Final = "SELECT pg_advisory_unlock(hashtext('imagegen.sweep'))"

@@ -8,9 +8,9 @@ from typing import Final
 
 import asyncpg
 
+from qraft_store.postgres_pools import as_transient
 from svc_imagegen.adapters.database import Database
 from svc_imagegen.adapters.group_commit import GroupCommit
-from svc_imagegen.adapters.postgres_errors import as_transient
 from svc_imagegen.ports import ApiKey
 
 _FIND: Final = "SELECT * FROM imagegen.api_keys WHERE sha256 = ANY($1)"

@@ -19,11 +19,11 @@ from qraft_bus.outbox import KEEP_PUBLISHED_S, OutboxRelay
 from qraft_bus.port import Bus, OutMessage
 from qraft_contracts.origin import Origin
 from qraft_contracts.outcomes import Transient
+from qraft_store.postgres_pools import as_transient
 from qraft_telemetry import logs, metrics
 from svc_imagegen.adapters import jobs_sql
 from svc_imagegen.adapters.database import SCHEMA, Database
 from svc_imagegen.adapters.jobs_rows import Row
-from svc_imagegen.adapters.postgres_errors import as_transient
 
 _BATCH_MAX: Final = 256
 # Beyond it new messages are left to the relay: the bus is away or slow, and memory is not where they should wait.
