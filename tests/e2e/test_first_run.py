@@ -91,13 +91,13 @@ def _operate(state, environment):
     assert desk["origin"] == "replay"
     assert desk["profile"] == "demo"
     doctor = _qraft("doctor", environment=environment)
+    ready = {f"{name}: ready" for name in ("svc_execution", "svc_imagegen-worker")}
     deadline = time.monotonic() + READY_WITHIN_S  # the desk may be there before the last service is
-    while doctor.returncode != 0 and time.monotonic() < deadline:
+    while not (doctor.returncode == 0 and all(it in doctor.stdout for it in ready)) and time.monotonic() < deadline:
         time.sleep(0.5)
         doctor = _qraft("doctor", environment=environment)
     assert doctor.returncode == 0, doctor.stdout
-    assert "svc_execution: ready" in doctor.stdout
-    assert "svc_imagegen-worker: ready" in doctor.stdout
+    assert all(it in doctor.stdout for it in ready), doctor.stdout
     status = json.loads(_qraft("status", "--json", environment=environment).stdout)
     assert {stream["name"] for stream in status["streams"]} >= {"BARS", "LEDGER", "IMAGEJOBS", "USAGE"}
     assert {process["name"] for process in status["processes"]} >= {"svc_ingest", "svc_billing", "svc_imagegen"}
