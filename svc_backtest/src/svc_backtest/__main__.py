@@ -2,6 +2,7 @@
 
 import sys
 
+from qraft_runtime.wrong_settings import run_with_settings
 from svc_backtest.app import main
 
-sys.exit(main())
+sys.exit(run_with_settings("svc_backtest", main))

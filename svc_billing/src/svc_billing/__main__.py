@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from qraft_contracts.outcomes import Transient
 from qraft_runtime.clock import SystemClock
 from qraft_runtime.settings import CommonSettings
+from qraft_runtime.wrong_settings import run_with_settings, wrong_settings
 from qraft_store.postgres_pools import as_transient
 from qraft_telemetry import logs
 from svc_billing.adapters.database import Database
@@ -39,7 +40,7 @@ def main() -> int:
     if arguments.command in (None, "serve"):
         from svc_billing.app import run
 
-        return run()
+        return run_with_settings("svc_billing", run)
     logs.configure("svc_billing", level="WARNING")
     try:
         return asyncio.run(_run(arguments))
@@ -49,9 +50,7 @@ def main() -> int:
         where = "QRAFT_POSTGRES_DSN says where it is looked for"
         return _fail(f"the database is away ({error.detail}); {where}", EXIT_FAILED)
     except ValidationError as error:
-        # The values stay out of the message: one of them is a secret.
-        names = ", ".join(".".join(map(str, it["loc"])) for it in error.errors(include_input=False))
-        return _fail(f"settings are wrong: {names}", EXIT_USAGE)
+        return _fail(f"settings are wrong: {wrong_settings(error)}", EXIT_USAGE)
 
 
 async def _run(arguments: Namespace) -> int:

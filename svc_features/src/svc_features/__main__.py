@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from qraft_contracts.outcomes import Outcome, Transient
 from qraft_runtime.settings import CommonSettings
+from qraft_runtime.wrong_settings import run_with_settings
 from qraft_telemetry import logs
 from svc_features import app
 from svc_features.api import arguments
@@ -34,4 +36,4 @@ def main(words: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_with_settings(SERVICE, partial(main, sys.argv[1:])))

@@ -9,6 +9,7 @@ from argparse import Namespace
 from pydantic import ValidationError
 
 from qraft_contracts.outcomes import Transient
+from qraft_runtime.wrong_settings import run_with_settings, wrong_settings
 from qraft_telemetry import logs
 from svc_imagegen.adapters.providers.config import ConfigError
 from svc_imagegen.api.arguments import parse
@@ -26,7 +27,7 @@ def main() -> int:
     arguments = parse(sys.argv[1:])
     try:
         if arguments.command in (None, "serve"):
-            return run()
+            return run_with_settings(NAME, run)
         logs.configure(NAME, level="WARNING")
         return asyncio.run(_run_command(arguments))
     except (Unusable, ConfigError) as error:
@@ -34,8 +35,7 @@ def main() -> int:
     except Transient as error:
         return _fail(f"a server is away ({error.reason}: {error.detail})")
     except ValidationError as error:
-        names = ", ".join(".".join(map(str, it["loc"])) for it in error.errors(include_input=False))
-        return _fail(f"settings are wrong: {names}")
+        return _fail(f"settings are wrong: {wrong_settings(error)}")
 
 
 async def _run_command(arguments: Namespace) -> int:
