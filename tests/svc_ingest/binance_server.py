@@ -20,7 +20,7 @@ class Futures:
     """
     Rows of the futures API by path, each with the name of its time; the time now; how far back statistics reach.
 
-    page_max: the most rows of one answer.
+    page_max: the most rows of one answer. book: best levels of every book, book_id: their number.
     """
 
     rows: dict[str, list[dict[str, Any]]]
@@ -28,6 +28,10 @@ class Futures:
     retention_ms: int = 30 * 86_400_000
     page_max: int = 500
     asked: list[tuple[str, int, int]] = field(default_factory=list)  # path, startTime, endTime
+    book: dict[str, list[list[str]]] = field(
+        default_factory=lambda: {"bids": [["99.50", "2.0"], ["99.40", "1.0"]], "asks": [["100.50", "3.0"]]}
+    )
+    book_id: int = 4711
 
     def answer(self, path: str, query: dict[str, str]) -> tuple[int, object]:
         """Return status and body as fapi does."""
@@ -140,8 +144,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(200, [row for row in rows if query["interval"] != "1h" or row[0] % 3_600_000 == 0])
         elif path in ("/fapi/v1/depth", "/api/v3/depth"):
             times = {"E": futures.now_ms, "T": futures.now_ms - 7} if "fapi" in path else {}
-            book = {"bids": [["99.50", "2.0"], ["99.40", "1.0"]], "asks": [["100.50", "3.0"]]}
-            self._answer(200, {"lastUpdateId": 4711} | times | book)
+            self._answer(200, {"lastUpdateId": futures.book_id} | times | futures.book)
         elif path.startswith(("/fapi/", "/futures/data/")) and path.rpartition("/")[2] in _TIME_OF:
             self._answer(*futures.answer(path, query))
         else:

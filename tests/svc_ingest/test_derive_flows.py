@@ -254,5 +254,5 @@ def test_every_derived_input_can_be_derived() -> None:
 
     assert derived == {
         "basis", "taker_volume", "mark_premium", "book_state", "trade_flow", "liquidation_flow", "series_state",
-        "event_density",
+        "event_density", "text_state",
     }  # fmt: skip

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +21,7 @@ from tests.svc_ingest.test_backfill import H8, NOW_MS, funding, statistics
 from tests.svc_ingest.test_live import live_run
 from tests.svc_ingest.test_poll import bench_at
 
+from qraft_bus.cancel import cancel_and_wait
 from qraft_bus.memory import MemoryBroker, MemoryBus
 from qraft_bus.port import OutMessage, PublishAck
 from qraft_bus.settings import BusSettings
@@ -32,8 +34,9 @@ from qraft_runtime.settings import CommonSettings
 from qraft_store.bars.memory import MemoryBarStore
 from qraft_store.tables.lake import ParquetTables
 from qraft_store.tables.memory import MemoryTables
-from qraft_store.tables.port import TableStore
+from qraft_store.tables.port import Pieces, TableStore
 from qraft_store.tables.schema import table_schema
+from svc_ingest.adapters import market_state
 from svc_ingest.adapters.files import FileSource
 from svc_ingest.adapters.late_rows import LateRows, ReadMark
 from svc_ingest.adapters.market_state import LakeState
@@ -240,6 +243,35 @@ def test_row_stored_after_its_bar_went_out_is_known_right_after_that_bar() -> No
     assert rows[-1]["known_at"] == at(2) + timedelta(microseconds=1)
 
 
+async def test_rows_that_came_between_two_bars_are_in_memory_before_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Seen(ParquetTables):
+        n_read = 0
+
+        def pieces(self, kind: str, **options: Any) -> Pieces:
+            found = super().pieces(kind, **options)
+            self.n_read += len(found.rows)
+            return found
+
+    monkeypatch.setattr(market_state, "REFRESH_S", 0.01)
+    tables = Seen(tmp_path)
+    state = LakeState(tables, PERP)
+    put_funding(tables, ("BTCUSDT", at(0), 0.01))
+    times = [np.array([int(at(i).timestamp()) * 1_000_000], dtype=np.int64) for i in range(2)]
+    state.read(symbols=("BTCUSDT",), at_us=times[0])
+    put_funding(tables, ("BTCUSDT", at(1), 0.02))
+
+    keeping = asyncio.create_task(state.keep_fresh())
+    async with asyncio.timeout(5):
+        while tables.n_read < 2:
+            await asyncio.sleep(0.005)
+    await cancel_and_wait(keeping)
+
+    assert state.read(symbols=("BTCUSDT",), at_us=times[1]).values["funding_rate"][0, 0] == 0.02
+    assert tables.n_read == 2
+
+
 def test_row_received_before_the_first_bar_and_stored_after_it_is_known_right_after_it() -> None:
     tables, mark = MemoryTables(), ReadMark()
     state, store = LakeState(tables, PERP, mark), LateRows(tables, mark)
@@ -350,6 +382,26 @@ async def test_first_bar_waits_for_the_state_that_is_being_loaded(folder: Path, 
                 await asyncio.sleep(0.002)
 
     assert funding_of(received, "BTCUSDT") == [0.01] * N
+
+
+async def test_line_that_is_stopped_while_it_waits_for_state_ends_at_once(folder: Path, tmp_path: Path) -> None:
+    began, ended = asyncio.Event(), asyncio.Event()
+
+    async def bring() -> None:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async with recording_bus(MemoryBroker()) as (bus, _):
+        run = make_run(FileSource(folder, interval="5m"), MemoryBarStore(), bus, tmp_path, replay_from=at(9))
+        serving = asyncio.create_task(replace(run, load_state=bring).serve())
+        await began.wait()
+        serving.cancel()
+        _, pending = await asyncio.wait([serving], timeout=2)
+
+    assert not pending and serving.cancelled() and ended.is_set()
 
 
 async def test_living_line_begins_when_every_feed_was_asked_once(tmp_path: Path) -> None:

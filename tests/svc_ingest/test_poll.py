@@ -22,9 +22,10 @@ from svc_ingest.adapters.collected import LakeRecord
 from svc_ingest.adapters.history import VenueClient
 from svc_ingest.domain.polling import polled_feeds
 from svc_ingest.usecases.poll import Poller, PollSettings
+from svc_ingest.usecases.poll_rows import PollRows
 
 EVER = datetime(2200, 1, 1, tzinfo=UTC)
-FEEDS = {polled.feed.name: polled for polled in polled_feeds()}
+FEEDS = {polled.feed.name: polled for polled in polled_feeds(("BTCUSDT",))}
 INTEREST = "/futures/data/openInterestHist"
 RATE_LIMITED = {"code": -1003, "msg": "Too many requests"}
 
@@ -45,6 +46,7 @@ class Bench:
 
     def __init__(self, venue: Venue, home: Path, *, symbols=("BTCUSDT",), stores=None, at=NOW) -> None:
         self.venue, self.clock, self.paused = venue, FixedClock(at), list[float]()
+        self.polled: PollRows | None = None
         self.bars, self.tables = stores or (MemoryBarStore(), MemoryTables())
         self.record, self.health, self.until = LakeRecord(home), Health(), EVER
         self.client = VenueClient("binance", symbols, url=venue.url, clock=self.clock, pause=self.pause)
@@ -69,8 +71,8 @@ class Bench:
         self.venue.futures.now_ms = int(self.clock.at.timestamp() * 1000)
 
     async def poll(self, *names: str) -> list[bool]:
-        rows = self.poller.rows()
-        return [await self.poller.poll(FEEDS[name], rows) for name in names]
+        self.polled = self.polled or self.poller.rows()
+        return [await self.poller.poll(FEEDS[name], self.polled) for name in names]
 
     def rows(self, kind: str, *, as_of: datetime = EVER, revisions: str = "latest") -> list[dict]:
         return self.tables.read(

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from tests.svc_ingest.binance_server import Venue
 from tests.svc_ingest.test_backfill import M5, NOW, NOW_MS
-from tests.svc_ingest.test_poll import INTEREST, RATE_LIMITED, Bench, bench_at, tell_interest, venue  # noqa: F401
+from tests.svc_ingest.test_poll import FEEDS, INTEREST, RATE_LIMITED, Bench, bench_at, tell_interest, venue  # noqa: F401
 
-from svc_ingest.usecases import poll
-from svc_ingest.usecases.poll import BAN_UNREADABLE
+from svc_ingest.usecases import poll_refused
+from svc_ingest.usecases.bans import BAN_UNREADABLE
 
 STEP = timedelta(minutes=5)
 BARS = ("bars.5m.perp", "bars.5m.spot")
@@ -100,13 +100,34 @@ async def test_refused_row_is_counted_once_however_often_it_is_read(venue: Venue
     assert bench.poller.states["open_interest"].n_quarantined == len(bench.refused()) == 2
 
 
+async def test_row_that_the_store_quarantines_is_counted_and_kept_once_also_after_a_restart(
+    venue: Venue,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    impossible = {"symbol": "BTCUSDT", "fundingTime": NOW_MS - 4 * 3_600_000, "fundingRate": "0.9", "markPrice": "1"}
+    venue.futures.rows["/fapi/v1/fundingRate"].insert(-1, impossible)
+    async with bench_at(venue, tmp_path) as first:
+        rows = first.poller.rows()
+        for _ in range(3):
+            assert await first.poller.poll(FEEDS["funding"], rows)
+            first.go(timedelta(hours=1))
+        stores = (first.bars, first.tables)
+    async with bench_at(venue, tmp_path, stores=stores, at=NOW + timedelta(hours=4)) as second:
+        second.go(timedelta(0))
+        await second.poll("funding")
+
+    assert first.poller.states["funding"].n_quarantined == 1 and second.poller.states["funding"].n_quarantined == 0
+    (kept,) = second.tables.quarantine("funding", market="binance.perp").to_pylist()
+    assert kept["funding_rate"] == 0.9 and len(second.rows("funding")) == 3
+
+
 async def test_refused_rows_beyond_what_is_kept_are_counted_and_told_once(
     venue: Venue,  # noqa: F811
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(poll, "_REFUSED_MAX", 1)
+    monkeypatch.setattr(poll_refused, "_REFUSED_MAX", 1)
     async with bench_at(venue, tmp_path) as bench:
         await bench.poll("open_interest")
         for i in range(3):

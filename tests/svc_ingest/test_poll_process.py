@@ -9,12 +9,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.svc_ingest.binance_server import STEP_MS, Futures, Venue, serve_binance
 from tests.svc_ingest.test_backfill import funding, stamps
 from tests.svc_ingest.test_service import Service, environment, services, stored_messages  # noqa: F401 the fixture
 
 from qraft_contracts.outcomes import Malformed
+from qraft_frames.bars import decode_bars
 from qraft_runtime.clock import SystemClock
 from qraft_runtime.health import Health
 from qraft_runtime.settings import CommonSettings
@@ -39,6 +41,10 @@ def venue() -> Iterator[Venue]:
     rows = {
         "/futures/data/globalLongShortAccountRatio": [{"timestamp": row["timestamp"]} for row in interest],
         "/futures/data/openInterestHist": interest,
+        "/fapi/v1/aggTrades": [
+            {"a": i, "p": "100.0", "q": "1.0", "f": i, "l": i, "T": now_ms - 1_000_000 + i * 10_000, "m": i % 3 == 0}
+            for i in range(100)
+        ],
         "/fapi/v1/fundingRate": funding(stamps(9, eight, until_ms=now_ms // eight * eight)),
     }
     closes = {"BTCUSDT": [100.0 + i % 7 for i in range(N_BARS + 1)]}
@@ -63,7 +69,8 @@ def test_bars_go_out_while_feeds_are_polled_and_a_restart_stores_nothing_twice(
     )  # fmt: skip
     log = tmp_path / "service.log"
     services.append(Service(env, log))
-    wanted = {"open_interest binance.perp", "funding binance.perp", "basis binance.perp", "bars binance.spot"}
+    wanted = {"open_interest binance.perp", "funding binance.perp", "basis binance.perp", "bars binance.spot",
+              "trade_flow binance.perp", "mark_premium binance.perp"}  # fmt: skip
 
     def is_fed(_state: dict) -> bool:
         found = feeds_of(services[-1])
@@ -84,8 +91,10 @@ def test_bars_go_out_while_feeds_are_polled_and_a_restart_stores_nothing_twice(
     # The venue changed the form of the long/short ratios: that feed's trouble, told by name, and no one else's.
     assert "schema_drift" in second["long_short binance.perp"]["problem"]
     assert second["long_short binance.perp"]["stale"] == ["BTCUSDT"]
-    n_bars = len(asyncio.run(stored_messages(nats_url)))
-    assert n_bars >= 1 and "Traceback" not in log.read_text()
+    messages = asyncio.run(stored_messages(nats_url))
+    state = decode_bars(messages[0][1]).state
+    assert np.isfinite([float(state[name][0]) for name in ("n_trades", "mark_premium_frac", "basis_frac")]).all()
+    assert "Traceback" not in log.read_text()
     assert services[-1].end(signal.SIGTERM) == 0
 
 

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from qraft_contracts.outcomes import Outcome, Refused, Transient
 from qraft_runtime.settings import CommonSettings
+from qraft_runtime.wrong_settings import wrong_settings
 from qraft_store.lake import open_bars, open_tables
 from qraft_telemetry import logs
 from svc_ingest import app
@@ -60,8 +61,7 @@ def main(words: Sequence[str]) -> int:
             return app.serve(common, settings)
         return known[options.command].run(common, settings, options)
     except ValidationError as error:
-        wrong = [f"QRAFT_INGEST_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors()]
-        logs.get().error("ingest.failed", reason="bad_settings", detail="; ".join(wrong))
+        logs.get().error("ingest.failed", reason="bad_settings", detail=wrong_settings(error))
         return EXIT_USAGE
     except Outcome as error:
         logs.get().error("ingest.failed", reason=error.reason, detail=error.detail)

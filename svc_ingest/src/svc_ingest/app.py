@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any
-
-from starlette.routing import Route
+from typing import TYPE_CHECKING
 
 from qraft_bus.nats import NatsBus
 from qraft_bus.settings import BusSettings
@@ -33,8 +29,9 @@ from qraft_telemetry import logs
 from svc_ingest.adapters.catalogue import OURS, read_catalogue
 from svc_ingest.adapters.collected import LakeRecord, refused_counts, table_of, write_collect_report
 from svc_ingest.adapters.files import FileSource
-from svc_ingest.adapters.late_rows import LateRows, ReadMark
+from svc_ingest.adapters.late_rows import ReadMark
 from svc_ingest.adapters.market_state import LakeState
+from svc_ingest.adapters.polling import PolledExchange, Polling, polling_of, small_deriver_of
 from svc_ingest.adapters.readers import FileReader
 from svc_ingest.adapters.report import write_report
 from svc_ingest.adapters.simulator import MarketSimulator
@@ -43,7 +40,6 @@ from svc_ingest.api.events import log_progress, print_collected, print_event, pr
 from svc_ingest.api.feeds import feed_routes
 from svc_ingest.api.replay import replay_routes
 from svc_ingest.domain.faults import QualityReport
-from svc_ingest.domain.polling import polled_feeds
 from svc_ingest.domain.quality import QualityCheck
 from svc_ingest.domain.raw import instant_of, micros_of
 from svc_ingest.domain.row_judge import RowJudge
@@ -59,7 +55,6 @@ from svc_ingest.usecases.kept_live import KeptLive
 from svc_ingest.usecases.line import Line
 from svc_ingest.usecases.load import LoadProgress
 from svc_ingest.usecases.pace import FlowControl, ReplayPace
-from svc_ingest.usecases.poll import Poller, PollSettings
 from svc_ingest.usecases.publish import Publisher, ReplayState
 from svc_ingest.usecases.refill import refill
 from svc_ingest.usecases.run import IngestRun
@@ -115,7 +110,11 @@ async def load_state(common: CommonSettings, settings: IngestSettings, source: B
     if has_state(common, source) and not source.is_live and is_ours:
         files = StateFiles(settings.catalogue or OURS, settings.data, common.lake, common.state_market, clock)
         with lake_of(common) as lake:
-            await asyncio.to_thread(files.load, lake.bars, lake.tables)
+            loading = asyncio.ensure_future(asyncio.to_thread(files.load, lake.bars, lake.tables))
+            try:
+                await asyncio.shield(loading)
+            finally:
+                await asyncio.wait([loading])  # a thread cannot be cancelled, and its stores must not close before it
 
 
 async def choose_source(settings: IngestSettings, *, interval: str, clock: Clock) -> BarSource:
@@ -193,6 +192,8 @@ def serve(common: CommonSettings, settings: IngestSettings) -> int:
         load_state=bring_state,
     )  # fmt: skip
     polling = poller_of(common, settings, source, clock=clock, health=run.health, mark=mark)
+    is_alive = state is not None and source.is_live
+    deriving = [small_deriver_of(common, clock=clock, health=run.health, mark=mark).serve] if is_alive else []
 
     async def close() -> None:
         await source.close()
@@ -205,57 +206,32 @@ def serve(common: CommonSettings, settings: IngestSettings) -> int:
         common,
         bus=bus,
         health=run.health,
-        background=[run.serve, *polling.background],
-        routes=[*replay_routes(run.publisher), *polling.routes],
+        background=[run.serve, *polling.background, *deriving, *([state.keep_fresh] if state else ())],
+        routes=[*replay_routes(run.publisher), *(feed_routes(polling.feeds) if polling.feeds else ())],
         on_stop=close,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Polling:
-    """
-    What runs beside the bars: a poller and what is to be closed after it; nothing where nothing is polled.
-
-    first_pass: returns when everything was asked for once; bars that go out before have no state.
-    """
-
-    background: tuple[Callable[[], Coroutine[Any, Any, None]], ...] = ()
-    routes: tuple[Route, ...] = ()
-    close: Callable[[], Awaitable[None]] | None = None
-    first_pass: Callable[[], Awaitable[None]] | None = None
 
 
 def poller_of(
     common: CommonSettings, settings: IngestSettings, source: BarSource, *,
     clock: Clock, health: Health, mark: ReadMark,
-) -> _Polling:  # fmt: skip
+) -> Polling:  # fmt: skip
     """
     Wire the polling of the venue's other kinds, where the settings and the source want it.
 
     Raises:
-        Malformed: if the settings want it beside bars that are not live: known times of now and of then do not mix.
+        Malformed: if the settings want it beside bars that are not live: known times of now and of then do not mix; or
+            if they name what cannot be polled.
     """
     if not (source.is_live if settings.poll is None else settings.poll):
-        return _Polling()
+        return Polling()
     if not source.is_live:
         raise Malformed("poll_without_live_bars", f"QRAFT_INGEST_POLL needs an exchange, not {source.description}")
-    from svc_ingest.adapters.history import VenueClient  # as in _exchange
-
-    venue = VenueClient(settings.exchange, settings.named_symbols, url=settings.exchange_url, clock=clock)
-    bars, tables = open_bars(common), open_tables(common)
-    # The line writes its own market; a second writer would find it locked.
-    feeds = tuple(it for it in polled_feeds() if f"{venue.name}.{it.feed.contract}" != common.market)
-    poller = Poller(
-        venue, bars, LateRows(tables, mark), LakeRecord(common.lake), clock, health,
-        PollSettings(settings.named_symbols, settings.history, feeds), random.SystemRandom().random,
+    venue = PolledExchange(
+        settings.exchange, settings.exchange_url, settings.named_symbols, settings.history, settings.poll_flow,
+        settings.poll_keeps_trades,
     )  # fmt: skip
-
-    async def close() -> None:
-        await venue.close()
-        bars.close()
-        tables.close()
-
-    return _Polling((poller.serve,), tuple(feed_routes(poller.as_dict)), close, poller.first_pass)
+    return polling_of(common, venue, clock=clock, health=health, mark=mark)
 
 
 def load(

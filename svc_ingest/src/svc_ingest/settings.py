@@ -37,11 +37,14 @@ class IngestSettings(BaseSettings):
     collect_intervals: Annotated[tuple[str, ...], NoDecode] = ("1m", "5m", "1h")  # bars of `collect --source exchange`
     # Other kinds of the venue (funding, open interest, …) beside its live bars; None = where the bars are live.
     poll: bool | None = None
+    # Symbols of which trades and books are polled too, comma separated; None = all where at most 10, "" = none.
+    poll_flow: Annotated[tuple[str, ...] | None, NoDecode] = None
+    poll_keeps_trades: bool = False  # store single trades too, not only their flow; see the README for the memory
     seed: int = 7  # of the simulator
     simulated_days: int = Field(default=270, ge=1)
     simulated_replay_days: int = Field(default=29, ge=0)  # of them, left out of the history and played
 
-    @field_validator("symbols", "collect_intervals", mode="before")
+    @field_validator("symbols", "collect_intervals", "poll_flow", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):

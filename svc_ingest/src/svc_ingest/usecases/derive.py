@@ -16,8 +16,8 @@ from svc_ingest.domain.tally import Tally
 from svc_ingest.usecases.collect import Selection
 from svc_ingest.usecases.derive_flows import derive_books, derive_liquidations, derive_trades
 from svc_ingest.usecases.derive_series import derive_events, derive_premium, derive_series
-from svc_ingest.usecases.derived_rows import DerivedRows, stretches
-from svc_ingest.usecases.kept_live import KeptLive
+from svc_ingest.usecases.derive_texts import derive_texts
+from svc_ingest.usecases.derived_rows import DerivedRows, KnownTimes, stretches
 
 # A stretch of bars that is read at once.
 _BARS_WINDOW: Final = timedelta(days=60)
@@ -33,7 +33,7 @@ class Deriver:
 
     bars: BarStore
     tables: TableStore
-    kept_live: KeptLive | None = None
+    kept_live: KnownTimes | None = None
 
     def derive(self, selection: Selection, tally: Tally) -> None:
         """
@@ -60,6 +60,8 @@ class Deriver:
             derive_series(rows, selection)
         if selection.takes("event_density"):
             derive_events(rows, selection)
+        if selection.takes("text_state"):
+            derive_texts(rows, self.bars, selection)
 
     def _pairs(self) -> list[tuple[str, str, str]]:
         """Return the venues with spot and perpetual bars, each with the shortest interval of both."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from collections.abc import Sequence
+from datetime import timedelta
 from typing import Final
 
 import numpy as np
@@ -10,14 +11,14 @@ import numpy as np
 from qraft_contracts.kinds import STATE_INPUTS
 from qraft_contracts.subjects import INTERVAL_SECONDS
 from qraft_quant.derived import event_density, mark_premium, series_state
-from qraft_store.bars.port import BarStore
+from qraft_store.bars.port import BarPanel, BarStore
 from svc_ingest.domain.raw import Int64Array, micros_of
 from svc_ingest.usecases.collect import Selection
 from svc_ingest.usecases.derived_rows import DerivedRows, Series, stretches
 
-# All rows of a daily series or of events fit at once; marks are read with bars.
+# All rows of a daily series or of events fit at once; marks are read with bars, of 500 symbols 60 MB.
 _WHOLE: Final = timedelta(days=36_500)
-_BARS_WINDOW: Final = timedelta(days=60)
+_BARS_WINDOW: Final = timedelta(days=10)
 _MICRO: Final = timedelta(microseconds=1)
 
 
@@ -50,18 +51,22 @@ def derive_events(rows: DerivedRows, selection: Selection) -> None:
 def derive_premium(rows: DerivedRows, bars: BarStore, selection: Selection) -> None:
     """Add mark_premium where a bar of the market ends with the mark's, bars of the shortest interval first."""
     for market in rows.tables.markets("mark_price"):
-        for interval in sorted(INTERVAL_SECONDS, key=INTERVAL_SECONDS.__getitem__):
-            if market in bars.markets(interval):
-                for start, end in stretches(rows.tables.range("mark_price", market=market), selection, _BARS_WINDOW):
-                    _premium(rows, bars, market, interval, start, end)
+        if not selection.takes_market("mark_premium", market):
+            continue
+        for start, end in stretches(rows.tables.range("mark_price", market=market), selection, _BARS_WINDOW):
+            marks = rows.series("mark_price", market, start, end, columns=("close",), symbols=selection.symbols)
+            for interval in sorted(INTERVAL_SECONDS, key=INTERVAL_SECONDS.__getitem__):
+                if marks and market in bars.markets(interval):
+                    _premium(rows, marks, market, bars.read(
+                        market=market, interval=interval, symbols=None, start=start, end=end
+                    ))  # fmt: skip
 
 
-def _premium(rows: DerivedRows, bars: BarStore, market: str, interval: str, start: datetime, end: datetime) -> None:
-    panel = bars.read(market=market, interval=interval, symbols=None, start=start, end=end)
+def _premium(rows: DerivedRows, marks: Sequence[Series], market: str, panel: BarPanel | None) -> None:
     if panel is None:
         return
     closed_us = panel.closed_at.astype("datetime64[us]").astype(np.int64)
-    for own in rows.series("mark_price", market, start, end, columns=("close",)):
+    for own in marks:
         if own.symbol not in panel.symbols:
             continue
         close = np.ascontiguousarray(panel.close[:, panel.symbols.index(own.symbol)])
@@ -74,7 +79,7 @@ def _premium(rows: DerivedRows, bars: BarStore, market: str, interval: str, star
 
 
 def _whole(rows: DerivedRows, kind: str, market: str, *, column: str) -> list[Series]:
-    span: tuple[datetime, datetime] | None = rows.tables.range(kind, market=market)
+    span = rows.tables.range(kind, market=market)
     return [] if span is None else rows.series(kind, market, span[0] - _MICRO, span[1], columns=(column,))
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from qraft_contracts.kinds import KINDS
 from qraft_store.tables.port import TableStore
@@ -17,7 +18,6 @@ from svc_ingest.domain.raw import FloatArray, Int64Array, instant_of, micros_of
 from svc_ingest.domain.shaping import ARROW_TYPES
 from svc_ingest.domain.tally import Tally
 from svc_ingest.usecases.collect import Selection
-from svc_ingest.usecases.kept_live import KeptLive
 
 STEP: Final = timedelta(minutes=5)
 STEP_US: Final = STEP // timedelta(microseconds=1)
@@ -26,7 +26,19 @@ _HOUR: Final = timedelta(hours=1)
 _HOUR_US: Final = _HOUR // timedelta(microseconds=1)
 _FAR: Final = timedelta(days=36_500)
 _EVER: Final = datetime(2200, 1, 1, tzinfo=UTC)
-_BASE: Final = ("symbol", "event_at", "known_at", "row_id", "origin")
+_BASE: Final = ("symbol", "event_at", "known_at", "row_id", "origin", "source")
+# Sources of rows that a venue was asked for, as PollRows and Backfill write them; the others were heard as they came.
+_ASKED: Final = "ccxt:"
+# Eighteen digits fit into 64 bits; longer ids are no running numbers.
+_NUMBER: Final = "^[0-9]{1,18}$"
+
+
+class KnownTimes(Protocol):
+    """When what is derived now could first have been known; kept_live and derive_live say it."""
+
+    def known(self, market: str, known_us: Int64Array) -> Int64Array:
+        """Return the times, (n,), never earlier than those at which the inputs were known."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +62,12 @@ class Series:
         order = [("known_at", "ascending"), ("event_at", "ascending"), ("row_id", "ascending")]
         return Series(self.symbol, self.origin, self.rows.sort_by(order))  # type: ignore[arg-type]
 
+    def only(self, *, is_asked: bool) -> Series | None:
+        """Return the rows that a venue was asked for, or those that were heard as they came; None without any."""
+        asked = np.asarray(pc.starts_with(self.rows["source"], _ASKED))
+        own = self.rows.filter(pa.array(asked == is_asked))
+        return Series(self.symbol, self.origin, own) if own.num_rows else None
+
 
 @dataclass(frozen=True, slots=True)
 class DerivedRows:
@@ -57,14 +75,15 @@ class DerivedRows:
 
     tables: TableStore
     tally: Tally
-    kept_live: KeptLive | None = None
+    kept_live: KnownTimes | None = None
 
     def series(
-        self, kind: str, market: str, start: datetime, end: datetime, *, columns: tuple[str, ...], symbol: str = ""
-    ) -> list[Series]:
-        """Return the first published rows of (start, end] of each symbol, or of one; symbols in order."""
+        self, kind: str, market: str, start: datetime, end: datetime, *,
+        columns: tuple[str, ...], symbols: Sequence[str] = (),
+    ) -> list[Series]:  # fmt: skip
+        """Return the first published rows of (start, end] of each symbol, or of some; symbols in order."""
         found = self.tables.read(
-            kind, market=market, symbols=[symbol] if symbol else None, start=start, end=end, as_of=end + _FAR,
+            kind, market=market, symbols=symbols or None, start=start, end=end, as_of=end + _FAR,
             columns=(*_BASE, *columns), revisions="first",
         )  # fmt: skip
         names = found["symbol"].to_numpy(zero_copy_only=False)
@@ -161,9 +180,9 @@ def ends_within(start: datetime, end: datetime) -> Int64Array:
 
 def running_numbers(series: Series) -> Int64Array | None:
     """Return the ids as numbers; None where the venue names its rows otherwise. Aggregated trades carry an `a`."""
-    ids = [str(name) for name in series.rows["row_id"].to_pylist()]
-    plain = [text.removeprefix("a") for text in ids]
-    prefixed = {text.startswith("a") for text in ids}
-    if len(prefixed) != 1 or not all(text.isdecimal() for text in plain):
+    ids = series.rows["row_id"]
+    prefixed = np.asarray(pc.starts_with(ids, "a"))
+    plain = pc.utf8_slice_codeunits(ids, 1) if prefixed.any() else ids
+    if prefixed.any() != prefixed.all() or not np.asarray(pc.match_substring_regex(plain, _NUMBER)).all():
         return None
-    return np.array([int(text) for text in plain], dtype=np.int64)
+    return np.asarray(pc.cast(plain, pa.int64()).to_numpy(), dtype=np.int64)

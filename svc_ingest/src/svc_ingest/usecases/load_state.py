@@ -8,9 +8,11 @@ from dataclasses import dataclass
 
 from qraft_contracts.kinds import KINDS
 from qraft_contracts.outcomes import Outcome
+from qraft_store.tables.port import TableStore
 from qraft_telemetry import logs, metrics
 from svc_ingest.domain.market_state import derivable, state_tables, with_sources
 from svc_ingest.domain.tally import Tally
+from svc_ingest.ports import CollectRecord
 from svc_ingest.usecases.collect import Collector, Selection
 
 
@@ -31,7 +33,7 @@ class LoadState:
         wanted, tally = state_tables(self.market), Tally()
         try:
             self.collector.collect(Selection(tables=with_sources(wanted)), tally)
-            self._derive(wanted, tally)
+            derive_small(wanted, self.collector.tables, self.collector.record, self.derive, tally)
         except Outcome as error:
             self._tell("state", str(error))
         for failure in tally.failures:
@@ -40,19 +42,28 @@ class LoadState:
         logs.get().info("state.loaded", market=self.market, n_new=total.n_new, n_failures=len(tally.failures))
         return tally
 
-    def _derive(self, wanted: frozenset[tuple[str, str]], tally: Tally) -> None:
-        """Work out what is derived of small tables, unless it was, of the same rows."""
-        kinds = tuple(sorted({kind for kind, _ in derivable(wanted)}))
-        sources = sorted(with_sources(wanted) - wanted | {it for it in wanted if it[0] in _sources_of(kinds)})
-        versions = [self.collector.tables.version(kind, market=market) for kind, market in sources]
-        name, version = "derived.state", hashlib.sha256(repr((kinds, sources, versions)).encode()).hexdigest()
-        if self.collector.record.done(name, version) is None:
-            self.derive(Selection(kinds=kinds), tally)
-            self.collector.record.set_done(name, version, {})
-
     def _tell(self, source: str, why: str) -> None:
         metrics.STATE_FAULTS.labels(source).inc()
         logs.get().warning("state.not_loaded", source=source, why=why[:300])
+
+
+def derive_small(
+    wanted: frozenset[tuple[str, str]], tables: TableStore, record: CollectRecord,
+    derive: Callable[[Selection, Tally], None], tally: Tally,
+) -> None:  # fmt: skip
+    """
+    Work out what is derived of small tables, unless it was, of the same rows.
+
+    Raises:
+        Malformed, Transient: as the stores.
+    """
+    kinds = tuple(sorted({kind for kind, _ in derivable(wanted)}))
+    sources = sorted(with_sources(wanted) - wanted | {it for it in wanted if it[0] in _sources_of(kinds)})
+    versions = [tables.version(kind, market=market) for kind, market in sources]
+    name, version = "derived.state", hashlib.sha256(repr((kinds, sources, versions)).encode()).hexdigest()
+    if record.done(name, version) is None:
+        derive(Selection(kinds=kinds), tally)
+        record.set_done(name, version, {})
 
 
 def _sources_of(kinds: tuple[str, ...]) -> set[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -25,9 +25,10 @@ from svc_ingest.domain.raw import FloatArray, Int64Array, instant_of, micros_of
 from svc_ingest.domain.shaping import Refused, as_received
 from svc_ingest.domain.tally import Count
 from svc_ingest.domain.venue_feeds import Feed, VenueRow
-from svc_ingest.domain.venue_rows import find_jumps, venue_table, with_revisions
+from svc_ingest.domain.venue_rows import find_jumps, near_book, venue_table, with_revisions
 from svc_ingest.usecases.collect_bars import BarWriter
 from svc_ingest.usecases.collect_tables import TableWriter
+from svc_ingest.usecases.poll_refused import QuarantinedRows
 
 # Counts rows that follow a stored one with other values.
 REVISED: Final = "kept: revision"
@@ -56,6 +57,7 @@ class PollRows:
     clock: Clock
     live_since: datetime
     is_new: bool
+    quarantined: QuarantinedRows = field(default_factory=QuarantinedRows)
 
     def market(self, feed: Feed) -> str:
         """Return the market of a feed."""
@@ -68,7 +70,18 @@ class PollRows:
             panel = self.bars.last(market=market, interval=feed.interval, symbols=[symbol], n=1, as_of=now,
                                    revisions="latest")  # fmt: skip
             return 0 if panel is None else int(panel.closed_at[-1].astype("datetime64[us]").astype(np.int64))
+        if KINDS[feed.kind].has_row_id:
+            return self._newest_near(feed.kind, market, symbol)
         return self._newest_of(feed.kind, market, symbol)
+
+    def _newest_near(self, kind: str, market: str, symbol: str) -> int:
+        """Return the newest event of the last hour: the newest of all would open a whole day of trades."""
+        now = self.clock.now()
+        near = self.tables.read(
+            kind, market=market, symbols=[symbol], start=now - timedelta(hours=1), end=now + timedelta(minutes=1),
+            as_of=_EVER, columns=("event_at",), revisions="first",
+        )  # fmt: skip
+        return int(_micros(near)[-1]) if near.num_rows else 0
 
     def newest_basis_us(self, symbol: str) -> int:
         """Return the newest stored basis of a symbol, as newest_us."""
@@ -82,10 +95,14 @@ class PollRows:
         """
         Store rows of one symbol, by time, and count them; return those that cannot be of this unit.
 
+        Rows with an id of the venue's own (trades, books) never change: they have no revisions. Of a book the levels
+        near the mid are stored.
+
         Raises:
             Transient: as the store.
         """
-        table = self._as_known(feed.kind, venue_table(feed.kind, symbol, rows, source=f"ccxt:{self.venue}"))
+        taken = [near_book(row) for row in rows] if feed.is_snapshot else rows
+        table = self.as_known(feed.kind, venue_table(feed.kind, symbol, taken, source=f"ccxt:{self.venue}"))
         return self._write(feed.kind, self.market(feed), symbol, table, count)
 
     def store_bars(self, feed: Feed, rows: Sequence[tuple[str, Sequence[VenueRow]]], count: Count) -> list[Refused]:
@@ -150,7 +167,7 @@ class PollRows:
             spot, future = (self._closes(it, names, start, now) for it in (spot_market, market))
             for symbol in names:
                 if rows := _basis_rows(spot[symbol], future[symbol]):
-                    table = self._as_known("basis", venue_table("basis", symbol, rows, source="derived:bars"))
+                    table = self.as_known("basis", venue_table("basis", symbol, rows, source="derived:bars"))
                     self._write("basis", market, symbol, table, count)
 
     def _closes(self, market: str, symbols: Sequence[str], start: datetime, now: datetime) -> dict[str, _Closes]:
@@ -167,7 +184,7 @@ class PollRows:
                 found[symbol][at] = (known, close)
         return found
 
-    def _as_known(self, kind: str, table: pa.Table) -> pa.Table:
+    def as_known(self, kind: str, table: pa.Table) -> pa.Table:
         """Return the rows with the time at which this lake could first have known them."""
         known = np.asarray(table["known_at"].cast(pa.int64()).to_numpy(), dtype=np.int64)
         since, received = micros_of(self.live_since), micros_of(self.clock.now())
@@ -179,6 +196,13 @@ class PollRows:
         return table.set_column(table.schema.get_field_index("known_at"), "known_at", pa.array(told).cast(US))
 
     def _write(self, kind: str, market: str, symbol: str, table: pa.Table, count: Count) -> list[Refused]:
+        table = self.quarantined.without(self.tables, kind, market, table)
+        if table.num_rows == 0:
+            return []
+        writer = TableWriter(self.tables, TableRule(kind, market, symbol, Instant("event_at"), {}), market,
+                             has_revisions=True)  # fmt: skip
+        if KINDS[kind].has_row_id:
+            return self._stored(writer, table, count)
         event = _micros(table)
         stored = self.tables.read(
             kind, market=market, symbols=[symbol], start=instant_of(int(event.min()) - 1),
@@ -191,8 +215,15 @@ class PollRows:
             count.refuse(row.reason)
         if new.num_rows:
             count.reasons[REVISED] += int((np.asarray(new["revision"]) > 0).sum())
-            rule = TableRule(kind, market, symbol, Instant("event_at"), {})
-            refused += TableWriter(self.tables, rule, market, has_revisions=True).write(new, count)
+            refused += self._stored(writer, new, count)
+        return refused
+
+    def _stored(self, writer: TableWriter, rows: pa.Table, count: Count) -> list[Refused]:
+        """Store rows; those that the store itself does not take leave the count of every later poll."""
+        n_before = count.n_quarantined
+        refused = writer.write(rows, count)
+        if count.n_quarantined - n_before > len(refused):
+            self.quarantined.forget(writer.rule.kind, writer.market)
         return refused
 
     def _rows_before(self, kind: str, market: str, symbol: str, rows: pa.Table) -> dict[str, FloatArray]:

@@ -72,15 +72,18 @@ class IngestRun:
 
     @asynccontextmanager
     async def _loading_state(self) -> AsyncIterator[None]:
-        """Load the state beside what is done within; both are done on the way out."""
+        """Load the state beside what is done within, until both are done; what ends within ends the loading too."""
         if self.load_state is None:
             yield
             return
         loading = asyncio.ensure_future(self.load_state())
         try:
             yield
-        finally:
             await loading
+        finally:
+            if not loading.done():
+                loading.cancel()
+                await asyncio.wait([loading])
 
     def _newest_close(self) -> datetime:
         step = INTERVAL_SECONDS[self.publisher.line.interval] * 1_000_000

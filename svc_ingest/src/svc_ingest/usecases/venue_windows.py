@@ -29,6 +29,7 @@ class Windows:
 
     Rows that are not known yet are left out: they are still forming, or a venue shows a settlement before it is due.
     on_gap: called with what the venue does not have any more. on_bad: with the rows of a page that cannot be read.
+    pages_max: after so many requests the rest is a gap; None = as many as it takes, and beyond MAX_PAGES is an error.
     """
 
     venue: VenueHistory
@@ -39,6 +40,7 @@ class Windows:
     clock: Clock
     on_gap: Callable[[Named], None]
     on_bad: Callable[[Sequence[BadRow]], None]
+    pages_max: int | None = None
 
     async def read(self) -> AsyncIterator[list[VenueRow]]:
         """
@@ -48,13 +50,16 @@ class Windows:
             Malformed, Banned, Transient: as the venue.
         """
         if self.feed.is_snapshot:
-            now_ms = _ms(self.clock)
-            yield self._readable(await self._page(0, 0), now_ms)
+            told = await self._page(0, 0)
+            yield self._readable(told, _ms(self.clock))
             return
         first = self._kept()
         lead = _FUNDING_LEAD_MS if self.feed.kind == "funding" else self.feed.step_ms or 0
         position, rows, n_pages, forgotten = first - lead, list[VenueRow](), 0, None
         while position < self.last:
+            if n_pages == self.pages_max:
+                self._gap("too_many_rows", position, self.last, f"not in {n_pages} requests")
+                break
             n_pages += 1
             if n_pages > MAX_PAGES:
                 raise Malformed("too_many_pages", f"more than {MAX_PAGES} requests for {self.feed.name} {self.symbol}")

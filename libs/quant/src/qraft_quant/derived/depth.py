@@ -38,7 +38,10 @@ class LevelRow:
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """imbalance: of the best five levels, in [-1, 1]. bid, ask: quote currency within 0.1 % of the mid."""
+    """
+    imbalance: of the best five levels, in [-1, 1]. bid, ask: quote currency within 0.1 % of the mid; NaN where a book
+    that is cut off does not reach so far.
+    """
 
     imbalance: float
     bid: float
@@ -52,9 +55,11 @@ class DepthBook:
 
     is_numbered: the venue numbers its updates without a break, so that a missing one is seen; else (Binance's futures)
     a lost update shows when the feed was silent for 60 s or the book crosses.
+    is_cut: there may be levels beyond the last one that is known, as in a page of best levels.
     """
 
     is_numbered: bool
+    is_cut: bool = False
     _bids: dict[float, float] = field(default_factory=dict)
     _asks: dict[float, float] = field(default_factory=dict)
     _last_id: int = -1
@@ -101,10 +106,12 @@ class DepthBook:
             math.fsum(side[price] for price in best) for side, best in ((self._bids, bids), (self._asks, asks))
         )
         low, high = mid * (1 - DEPTH_FRAC), mid * (1 + DEPTH_FRAC)
+        bid = math.fsum(price * quantity for price, quantity in self._bids.items() if price >= low)
+        ask = math.fsum(price * quantity for price, quantity in self._asks.items() if price <= high)
         return Depth(
             imbalance=(bid_qty - ask_qty) / (bid_qty + ask_qty),
-            bid=math.fsum(price * quantity for price, quantity in self._bids.items() if price >= low),
-            ask=math.fsum(price * quantity for price, quantity in self._asks.items() if price <= high),
+            bid=math.nan if self.is_cut and min(self._bids) >= low else bid,
+            ask=math.nan if self.is_cut and max(self._asks) <= high else ask,
         )
 
 

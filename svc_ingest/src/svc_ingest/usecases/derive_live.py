@@ -1,0 +1,130 @@
+"""
+What is derived of polled rows, kept up while a line lives: by the functions of `collect --source derived`.
+
+Each call derives from the earliest row that a poll has brought since the last call that went well. A process begins
+where the stored rows end, so that what was polled before a kill and not derived is derived then. Trades are not stored:
+the venue is asked for them again.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+
+from svc_ingest.domain.raw import Int64Array, instant_of, micros_of
+from svc_ingest.domain.tally import Count, Tally
+from svc_ingest.domain.venue_feeds import Feed
+from svc_ingest.usecases.collect import Selection
+from svc_ingest.usecases.derived_rows import DerivedRows
+from svc_ingest.usecases.poll_rows import PollRows
+from svc_ingest.usecases.polled_trades import PolledTrades
+
+# What rows of a perpetual's feed go into, and how far back a process looks for what an earlier one did not derive:
+# marks as far as the basis, books are stale after ten minutes. Trades are held, see polled_trades.
+_MADE_OF: Final[Mapping[str, str]] = {
+    "trades": "trade_flow", "book_snapshot": "book_state", "mark_price": "mark_premium", "bars": "mark_premium",
+}  # fmt: skip
+_RECOVERED: Final[Mapping[str, timedelta]] = {
+    "book_state": timedelta(days=1),
+    "mark_premium": timedelta(days=30),
+}
+# The interval that holds the first new row, whole.
+_STEP_US: Final = 300_000_000
+_EVER: Final = datetime(2200, 1, 1, tzinfo=UTC)
+
+
+@dataclass(slots=True)
+class LiveDeriver:
+    """Derives the rows of one venue's perpetuals. rows: of the polls that bring what they are made of."""
+
+    rows: PollRows
+    trades: PolledTrades = field(init=False)
+    _since_us: dict[str, int] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)  # marks and bars are polled by tasks of their own
+    _recovered: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        """Hold no trade yet."""
+        self.trades = PolledTrades(self.rows, f"{self.rows.venue}.perp")
+
+    def kind_of(self, feed: Feed) -> str | None:
+        """Return what is derived of a feed's rows, None = nothing."""
+        return _MADE_OF.get(feed.kind) if feed.contract == "perp" else None
+
+    def heard(self, feed: Feed, first_ms: int) -> None:
+        """Note that a poll brought rows from this time on, milliseconds since 1970."""
+        if (kind := self.kind_of(feed)) is not None:
+            self._note(kind, first_ms * 1000)
+
+    def derive(self, kind: str, market: str, symbols: tuple[str, ...], count: Count) -> None:
+        """
+        Add the rows of a kind that can be derived and are not stored; count them. Blocks.
+
+        Known when they are derived, but for history of before this lake was first polled, in the process that began.
+        What fails is derived by the next call.
+
+        Raises:
+            Malformed, Transient: as the stores.
+        """
+        tally = Tally()
+        if kind == "trade_flow":
+            for symbol in symbols:
+                self.trades.derive(DerivedRows(self.rows.tables, tally, _KnownNow(self.rows)), symbol)
+        else:
+            self._derive_stored(kind, market, symbols, tally)
+        count.merge(tally.total())
+
+    def _derive_stored(self, kind: str, market: str, symbols: tuple[str, ...], tally: Tally) -> None:
+        from svc_ingest.usecases.derive import Deriver  # numba costs a second of start
+
+        if kind not in self._recovered:
+            self._note(kind, self._stored_until(kind, market, symbols))
+            self._recovered.add(kind)
+        with self._lock:
+            since_us = self._since_us.pop(kind, None)
+        if since_us is None:
+            return
+        start = instant_of((since_us // _STEP_US) * _STEP_US)
+        wanted = Selection((kind,), start=start, tables=frozenset({(kind, market)}), symbols=symbols)
+        is_done = False
+        try:
+            Deriver(self.rows.bars, self.rows.tables, _KnownNow(self.rows)).derive(wanted, tally)
+            is_done = True
+        finally:
+            if not is_done:
+                self._note(kind, since_us)
+
+    def newest_us(self, kind: str, market: str, symbols: tuple[str, ...]) -> dict[str, int]:
+        """Return the newest derived event of each symbol, microseconds since 1970, 0 where there is none. Blocks."""
+        last = self.rows.tables.last(kind, market=market, symbols=symbols, n=1, as_of=_EVER)
+        events = np.asarray(last["event_at"].cast(pa.int64()).to_numpy(), dtype=np.int64).tolist()
+        found = dict(zip(map(str, last["symbol"].to_pylist()), events, strict=True))
+        return {symbol: int(found.get(symbol, 0)) for symbol in symbols}
+
+    def _note(self, kind: str, first_us: int) -> None:
+        with self._lock:
+            self._since_us[kind] = min(first_us, self._since_us.get(kind, first_us))
+
+    def _stored_until(self, kind: str, market: str, symbols: tuple[str, ...]) -> int:
+        """Return from when on an earlier process may have left something underived."""
+        oldest_us = micros_of(self.rows.clock.now() - _RECOVERED[kind])
+        return max(oldest_us, min(self.newest_us(kind, market, symbols).values(), default=0))
+
+
+@dataclass(frozen=True, slots=True)
+class _KnownNow:
+    """The KnownTimes of rows that are derived beside a running line."""
+
+    rows: PollRows
+
+    def known(self, market: str, known_us: Int64Array) -> Int64Array:  # noqa: ARG002 one market
+        """Return the time of now, but for what was known before the lake lived; see PollRows."""
+        now_us, since_us = micros_of(self.rows.clock.now()), micros_of(self.rows.live_since)
+        is_history = (known_us <= since_us) & self.rows.is_new
+        return np.where(is_history, known_us, np.maximum(known_us, now_us))
