@@ -41,7 +41,7 @@ def test_a_set_that_is_not_there_is_refused_by_both_ends_of_the_line():
 
     with pytest.raises(Malformed, match="expected a feature set out of core, full"):
         features_app.build(common, FeaturesSettings())
-    with pytest.raises(ValueError, match="expected a feature set out of core, full"):
+    with pytest.raises(Malformed, match="bad_feature_set: QRAFT_FEATURES_SET: expected a feature set out of"):
         _train(common)
 
 

@@ -8,15 +8,19 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from qraft_contracts.kinds import TEXT_SIGNATURE
 from qraft_contracts.origin import Origin
 from qraft_contracts.outcomes import Refused
 from qraft_frames.bars import BarBatch
 from qraft_quant.features import CORE, FULL, FeatureSet
-from qraft_registry.proofs import encode_proof
+from qraft_registry.proof_record import encode_proof
+from qraft_registry.proof_rules import CONTROLS_REQUIRED, TEXT_CONTROLS_REQUIRED
+from qraft_registry.proving import proven_source
 from qraft_store.artefacts.memory import MemoryArtefactStore
 from qraft_store.bars.memory import MemoryBarStore
 from qraft_store.tables.memory import MemoryTables
 from qraft_store.tables.schema import table_schema
+from qraft_text.proof import text_prover
 from svc_features.adapters.proofs import prove
 from svc_features.usecases import StateTables
 
@@ -76,3 +80,18 @@ async def test_proof_is_made_on_the_state_that_is_stored_and_draws_the_rest() ->
     assert set(without.record.data.stimulated) == {"funding_rate", "basis_frac"}
     assert found.record.data.stimulated == ("basis_frac",) and found.fault is None
     assert found.record.data.sha256 != without.record.data.sha256
+
+
+async def test_features_that_read_texts_are_proven_with_their_pipeline_in_one_record() -> None:
+    bars, artefacts = store_of(600), MemoryArtefactStore()
+    reading = FeatureSet("texts", tuple(it for it in FULL.features if it.name in ("return_1", "text_sentiment")))
+
+    found = await prove(bars, artefacts, **ASKED | {"features": reading})
+    again = await prove(bars, artefacts, **ASKED | {"features": reading})
+
+    assert found.fault is None and (found.is_new, again.is_new) == (True, False)
+    assert found.record.texts is not None and found.record.texts.signature == TEXT_SIGNATURE
+    assert "posts_sentiment_1h" in {it.name for it in found.record.columns if it.kind == "text_bucket"}
+    assert {it.name for it in found.record.controls} >= {*CONTROLS_REQUIRED, *TEXT_CONTROLS_REQUIRED}
+    # Texts are part of what was proven: another digest of their code asks for another proof.
+    assert found.record.source_sha256 == proven_source(text_prover(reading.inputs)) != proven_source()

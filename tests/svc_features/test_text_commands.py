@@ -11,11 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from qraft_registry.proofs import ProofRecord
+from qraft_registry.proof_record import ProofRecord
+from qraft_registry.proof_rules import text_shortfall
 from qraft_store.tables.lake import ParquetTables
 from qraft_store.tables.schema import table_schema
+from qraft_text.state import FIELDS
 from svc_features.__main__ import EXIT_USAGE, main
-from svc_features.adapters.text_proofs import fault_of
 
 START = datetime(2021, 1, 10, tzinfo=UTC)
 N_POSTS = 700
@@ -142,11 +143,12 @@ def test_proof_is_stored_found_again_and_named_by_compute(run, home, tmp_path):
     assert (code, said["fault"], said["is_new"], found["is_new"]) == (0, None, True, False)
     assert found["proof"] == computed["proof"] == said["proof"]
     assert record.feature_signature == computed["signature"]
-    assert fault_of(record) is None
-    assert "controls missed" in fault_of(msgspec.structs.replace(record, controls=record.controls[:2]))
-    assert "other_code" in fault_of(msgspec.structs.replace(record, source_sha256="0" * 64))
+    assert text_shortfall(record, fields=FIELDS) is None
+    fewer = msgspec.structs.replace(record, controls=record.controls[:2])
+    assert str(text_shortfall(fewer, fields=FIELDS)).startswith("proof_without_controls")
     broken = msgspec.structs.replace(record.columns[0], failures=("nan after 5",))
-    assert record.columns[0].name in fault_of(msgspec.structs.replace(record, columns=(broken, *record.columns[1:])))
+    failed = msgspec.structs.replace(record, columns=(broken, *record.columns[1:]))
+    assert record.columns[0].name in str(text_shortfall(failed, fields=FIELDS))
 
 
 def test_show_lists_filters_and_columns(run):

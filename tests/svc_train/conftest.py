@@ -16,7 +16,8 @@ from qraft_quant.costs import CostModel
 from qraft_quant.features import CORE, compute_history
 from qraft_quant.proof.registered import registered_features
 from qraft_registry.artefacts import NOT_ASKED, ProofReference, Readiness, sha256_hex
-from qraft_registry.proofs import encode_proof, proof_key
+from qraft_registry.proof_record import encode_proof
+from qraft_registry.proofs import proof_key
 from qraft_registry.proving import prove_features, proven_source
 from qraft_store.bars.port import BarPanel
 from svc_train.adapters.lightgbm_heads import LightGbmLearner

@@ -25,7 +25,7 @@ from qraft_runtime.clock import SystemClock
 from qraft_runtime.settings import CommonSettings
 from qraft_store.artefacts.objects import ObjectArtefactStore
 from qraft_store.bars.lake import ParquetLake
-from svc_train.app import build
+from svc_train.app import EXIT_REFUSED, build, main
 from svc_train.domain.manifest import instant_of
 from svc_train.settings import TrainSettings
 
@@ -191,3 +191,25 @@ def test_process_without_bars_says_what_to_do_and_exits_with_2(tmp_path):
 def test_real_grid_of_the_fixture_ends_where_the_settings_say(real_bars):
     assert instant_of(real_bars.closed_at[5_999]) == datetime(2025, 1, 20, 20, 0, tzinfo=UTC)
     assert np.isfinite(real_bars.close).all()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("QRAFT_FEATURES_SET", "best", "bad_feature_set: QRAFT_FEATURES_SET: expected a feature set out of core, full"),
+        ("QRAFT_FEATURES_SET", "mine.toml", "bad_feature_set: QRAFT_FEATURES_SET: expected a file with features at"),
+        ("QRAFT_INTERVAL", "7m", "expected an interval out of"),
+        ("QRAFT_TRAIN_MODE", "prod", "bad_settings: QRAFT_TRAIN_MODE: Input should be 'line', 'production' or 'full'"),
+        ("QRAFT_HTTP_PORT", "x", "bad_settings: QRAFT_HTTP_PORT: Input should be a valid integer"),
+    ],
+)
+def test_mistyped_setting_ends_with_one_line_and_the_exit_code_of_a_refusal(
+    monkeypatch, tmp_path, capsys, variable, value, said
+):
+    monkeypatch.setenv("QRAFT_HOME", str(tmp_path))
+    monkeypatch.setenv(variable, value)
+
+    assert main() == EXIT_REFUSED
+    printed = capsys.readouterr()
+    assert not printed.out and len(printed.err.splitlines()) == 1 and said in printed.err
+    assert "train.refused" in printed.err

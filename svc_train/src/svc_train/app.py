@@ -9,29 +9,34 @@ from datetime import datetime
 from functools import partial
 from typing import TextIO
 
+from pydantic import ValidationError
+
 from qraft_bus.nats import NatsBus
 from qraft_bus.settings import BusSettings
 from qraft_bus.usage import processor_ms, tell_usage
 from qraft_contracts.origin import Origin
-from qraft_contracts.outcomes import Outcome
+from qraft_contracts.outcomes import Malformed, Outcome
 from qraft_contracts.times import format_instant
 from qraft_contracts.usage import TRAINING, ComputeUsage
 from qraft_data.feature_sets import named_feature_set
 from qraft_quant.costs import CostModel
+from qraft_quant.features import FeatureSet as NamedFeatures
 from qraft_quant.features import compute_history
 from qraft_quant.proof.registered import registered_features
 from qraft_quant.proof.subjects import ProvenFeatures
 from qraft_registry.artefacts import NOT_ASKED, ProofReference, Readiness
 from qraft_registry.postgres import MIGRATIONS, SCHEMA, PostgresRegistryStore
-from qraft_registry.proofs import shortfall
+from qraft_registry.proof_rules import shortfall
 from qraft_registry.proving import ensure_proof, proven_source
 from qraft_registry.registry import Registry
 from qraft_runtime.clock import Clock, SystemClock
 from qraft_runtime.settings import CommonSettings
+from qraft_runtime.wrong_settings import wrong_settings
 from qraft_store.artefacts.objects import ObjectArtefactStore
 from qraft_store.lake import open_bars, open_tables
 from qraft_store.postgres import create_pool, migrate
 from qraft_telemetry import logs
+from qraft_text.proof import TextStateProver, text_prover
 from svc_train.adapters.audits import LakeAudit, keep_audit
 from svc_train.adapters.lake import TrainingLake
 from svc_train.adapters.lightgbm_heads import LightGbmLearner
@@ -61,6 +66,7 @@ class TrainJob:
     loader: DataLoader
     trainer: Trainer
     proven: ProvenFeatures
+    texts: TextStateProver | None
     progress: StdoutProgress
 
     def run(self) -> str:
@@ -79,7 +85,7 @@ class TrainJob:
         self.progress.step("proof")
         proof = asyncio.run(self._prove(data))
         model_id, files = pack(
-            result, self.trainer, proof=proof, feature_source_sha256=proven_source(), readiness=readiness
+            result, self.trainer, proof=proof, feature_source_sha256=proven_source(self.texts), readiness=readiness
         )
         seconds = self.progress.end()
         log = run_log(
@@ -140,8 +146,9 @@ class TrainJob:
         """Return the stored leakage proof of the features in use, made from these rows where there is none yet."""
         artefacts, seed = ObjectArtefactStore(self.common.artefacts), self.trainer.config.seed
         reference, made = await ensure_proof(
-            artefacts, data.bars, self.proven, seed=seed, snapshot_id=data.snapshot_id, state=data.state
-        )
+            artefacts, data.bars, self.proven, seed=seed, snapshot_id=data.snapshot_id, state=data.state,
+            texts=self.texts,
+        )  # fmt: skip
         if made is not None:
             fault = shortfall(made, feature_names=self.proven.names)
             logs.get().info("train.proven", key=reference.key, n_columns=len(made.columns), fault=fault)
@@ -181,8 +188,14 @@ class TrainJob:
 
 
 def build(settings: TrainSettings, common: CommonSettings, *, clock: Clock, stdout: TextIO) -> TrainJob:
-    """Return the job with its real adapters."""
-    config, features = settings.config(), named_feature_set(common.features_set)
+    """
+    Return the job with its real adapters.
+
+    Raises:
+        Malformed: if the settings name a feature set that is not there.
+        ValueError: if they name an interval or recipe that cannot be trained.
+    """
+    config, features = settings.config(), _named(common.features_set)
     compute = partial(compute_history, features=features, interval=common.interval, n_threads=config.n_threads)
     progress = StdoutProgress(stdout, monotonic_s=clock.monotonic)
     trainer = Trainer(
@@ -202,15 +215,32 @@ def build(settings: TrainSettings, common: CommonSettings, *, clock: Clock, stdo
         place=str(common.lake),
     )
     audits = LakeAudit(common.lake, common.market, common.interval, common.state_market, cold=common.lake_cold)
-    return TrainJob(settings, common, clock, DataLoader(source, audits), trainer, proven, progress)
+    texts = text_prover(features.inputs)
+    return TrainJob(settings, common, clock, DataLoader(source, audits), trainer, proven, texts, progress)
+
+
+def _named(name: str) -> NamedFeatures:
+    try:
+        return named_feature_set(name)
+    except ValueError as error:
+        raise Malformed("bad_feature_set", f"QRAFT_FEATURES_SET: {error}") from error
 
 
 def main() -> int:
-    """Run the job from the environment and return the exit code of the process."""
-    common = CommonSettings()
-    logs.configure("svc_train", level=common.log_level)
+    """Run the job from the environment and return the exit code of the process; what is wrong is said in one line."""
+    logs.configure("svc_train")
     try:
-        build(TrainSettings(), common, clock=SystemClock(), stdout=sys.stdout).run()
+        common, settings = CommonSettings(), TrainSettings()
+        logs.configure("svc_train", level=common.log_level)
+        job = build(settings, common, clock=SystemClock(), stdout=sys.stdout)
+    except ValidationError as error:
+        logs.get().error("train.refused", reason=f"bad_settings: {wrong_settings(error)}")
+        return EXIT_REFUSED
+    except (Malformed, ValueError) as error:
+        logs.get().error("train.refused", reason=str(error))
+        return EXIT_REFUSED
+    try:
+        job.run()
     except ValueError as error:
         logs.get().error("train.refused", reason=str(error))
         return EXIT_REFUSED

@@ -47,6 +47,17 @@ def test_scores_that_separate_the_classes_give_a_finite_scale():
     assert scale.intercept == pytest.approx(0.0, abs=1e-9)
 
 
+@pytest.mark.parametrize("seed", [125, 346, 378])
+def test_fit_ends_where_the_loss_is_too_coarse_to_show_the_last_steps(seed):
+    """One in 130 fits of drawn scores never met the tolerance: its last step changed no bit, again and again."""
+    rng = np.random.default_rng(seed)
+    scores = rng.normal(0.0, 1.0, 2_000)
+
+    scale = fit_platt(scores, rng.random(2_000) < sigmoid(0.12 * scores))
+
+    assert scale.slope == pytest.approx(0.12, abs=0.15) and abs(scale.intercept) < 0.2
+
+
 def test_constant_scores_give_the_base_rate():
     scale = fit_platt(np.full(10, 3.0), np.array([True] * 7 + [False] * 3))
 

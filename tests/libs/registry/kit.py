@@ -26,17 +26,16 @@ from qraft_registry.artefacts import (
     snapshot_input,
 )
 from qraft_registry.gates import PAPER_GATES
-from qraft_registry.proofs import (
-    CONTROLS_REQUIRED,
-    KINDS_REQUIRED,
+from qraft_registry.proof_record import (
     PROOF_FORMAT,
     ProofData,
     ProofRecord,
     ProvenColumn,
     ProvenControl,
     encode_proof,
-    proof_key,
 )
+from qraft_registry.proof_rules import CONTROLS_REQUIRED, KINDS_REQUIRED
+from qraft_registry.proofs import proof_key
 from qraft_store.artefacts.port import ArtefactStore
 
 TRAINED_UNTIL = datetime(2025, 6, 1, tzinfo=UTC)
@@ -75,6 +74,8 @@ def proof_of(**changes: Any) -> ProofRecord:
             ProvenControl(name, is_leak, 24, ("nan", "noise", "shuffle") if is_leak else ())
             for name, is_leak in CONTROLS_REQUIRED.items()
         ),
+        "inputs": ("close",),
+        "texts": None,
     }
     data |= changes.pop("data", {})
     return ProofRecord(**(fields | {"data": ProofData(**data)} | changes))

@@ -31,17 +31,9 @@ from qraft_quant.proof.subjects import OHLCV, ProvenFeatures
 from qraft_registry.artefacts import ProofReference, artefact_key, evidence_file, sha256_hex
 from qraft_registry.gates import evaluate
 from qraft_registry.memory import MemoryRegistryStore
-from qraft_registry.proofs import (
-    CONTROLS_REQUIRED,
-    ProvenColumn,
-    digest_of_sources,
-    encode_proof,
-    find_proof,
-    load_proof,
-    proof_key,
-    save_proof,
-    shortfall,
-)
+from qraft_registry.proof_record import ProvenColumn, encode_proof
+from qraft_registry.proof_rules import CONTROLS_REQUIRED, shortfall
+from qraft_registry.proofs import digest_of_sources, find_proof, load_proof, proof_key, save_proof
 from qraft_registry.proving import ensure_proof, proof_excerpt, prove_features, proven_source
 from qraft_registry.registry import Registry
 from qraft_store.artefacts.memory import MemoryArtefactStore

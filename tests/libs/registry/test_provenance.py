@@ -39,6 +39,8 @@ EARLIER, LATER = audit_of(end=YEAR_2020), audit_of(start=YEAR_2020)
 OTHER_MARKET = audit_of(market="other")
 OTHER_BARS = audit_of(versions={"bars/5m/crypto": "b1", "funding/binance.perp": "f0"})
 OTHER_STATE = audit_of(versions={"bars/5m/crypto": "b0", "funding/binance.perp": "f1"})
+UNSEEN_STATE = audit_of(versions={"bars/5m/crypto": "b0"})
+OTHER_STATE_MARKET = audit_of(versions={"bars/5m/crypto": "b0", "funding/bybit.perp": "f0"})
 UNSEEN_BARS = audit_of(versions={"funding/binance.perp": "f0"})
 
 
@@ -175,6 +177,8 @@ async def test_snapshot_id_that_is_none_is_refused_before_anything_is_read(
         (ready_by(OTHER_MARKET), OTHER_MARKET, "audit_of_other_market: the audit is of other, the snapshot of crypto"),
         (ready_by(OTHER_BARS), OTHER_BARS, r"audit_of_other_data: ['bars/5m/crypto'] have other versions"),
         (ready_by(OTHER_STATE), OTHER_STATE, r"audit_of_other_data: ['tables/funding/binance.perp']"),
+        (ready_by(UNSEEN_STATE), UNSEEN_STATE, r"audit_of_other_data: ['tables/funding/binance.perp']"),
+        (ready_by(OTHER_STATE_MARKET), OTHER_STATE_MARKET, r"audit_of_other_data: ['tables/funding/binance.perp']"),
         (ready_by(UNSEEN_BARS), UNSEEN_BARS, r"audit_of_other_data: ['bars/5m/crypto']"),
         (ready_by(b"{}"), b"{}", "undecodable_audit"),
     ],

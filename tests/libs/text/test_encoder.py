@@ -12,9 +12,9 @@ from safetensors.numpy import load
 from tokenizers import Tokenizer
 
 from qraft_contracts.outcomes import Malformed
-from qraft_text.encoder import CachedEncoder, HashedEncoder, MiniLM, open_encoder
+from qraft_text.encoder import CachedEncoder, HashedEncoder
 from qraft_text.encoder.graph import N_DIMS, N_HEADS, N_LAYERS, build_graph, quantize
-from qraft_text.encoder.minilm import ABOUT_FILE, GRAPH_FILE
+from qraft_text.encoder.minilm import ABOUT_FILE, GRAPH_FILE, MiniLM, open_encoder
 from qraft_text.encoder.weights import TOKENIZER_FILE, WEIGHTS_FILE, find_weights, read_pinned
 from qraft_text.sentiment import Sentiment
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from qraft_contracts.kinds import KINDS
 from qraft_quant.proof import Output, prove_subject
 from qraft_text.encoder import HashedEncoder
 from qraft_text.features import BUCKET_US
 from qraft_text.filters import REASONS, FilterRules, judge
 from qraft_text.posts import NO_AUTHOR, TOWERS, Posts
-from qraft_text.proof import CONTROLS_REQUIRED, KINDS_REQUIRED, ProofTexts, TextFacts, TextSubjects, prove_texts
+from qraft_text.proof import ProofTexts, TextFacts, TextSubjects, prove_text_state, prove_texts, subjects
+from qraft_text.proof.controls import CONTROLS
+from qraft_text.proof.subjects import StateSubjects
 from qraft_text.proof.tables import BUCKETS, N_BUCKETS, NAMED_FROM_FRAC, draw_tables, posts_of
 from qraft_text.sentiment import Sentiment
 
@@ -35,8 +38,8 @@ def proof(facts):
 
 
 def test_no_column_of_texts_reads_what_is_known_later(proof):
-    assert proof.fault is None
-    assert {kind for kind, _ in proof.columns} == KINDS_REQUIRED
+    assert [column.name for _, column in proof.columns if not column.passed] == []
+    assert {kind for kind, _ in proof.columns} == {"text_bucket", "normalizer", "text_warm_up"}
     assert set(proof.corruptions) >= {"nan", "shuffle", "noise"}
     assert len(proof.cut_offs) >= 3
 
@@ -54,8 +57,8 @@ def test_every_column_moves_when_its_future_does(proof):
 def test_planted_leaks_are_caught_and_their_honest_neighbor_is_not(proof):
     found = {control.name: bool(control.caught_by) for control in proof.controls}
 
-    assert found == CONTROLS_REQUIRED
-    assert sum(CONTROLS_REQUIRED.values()) >= 4
+    assert found == CONTROLS
+    assert sum(CONTROLS.values()) >= 4
 
 
 class _Backwards(TextSubjects):
@@ -112,3 +115,30 @@ def test_same_facts_and_seed_give_the_same_tables(facts):
 
     for name in one:
         np.testing.assert_array_equal(one[name].known_at, two[name].known_at)
+
+
+def test_what_stands_in_text_state_is_proven_without_an_encoder_or_a_lake():
+    proof = prove_text_state(seed=SEED)
+
+    for kind in ("text_bucket", "text_warm_up"):
+        assert tuple(column.name for k, column in proof.columns if k == kind) == KINDS["text_state"].field_names
+    assert [column.name for _, column in proof.columns if not column.passed] == []
+    assert [column.name for kind, column in proof.columns if kind == "text_bucket" and not column.n_moved] == []
+    assert {it.name: bool(it.caught_by) for it in proof.controls} == {
+        name: is_leak for name, is_leak in CONTROLS.items() if "fitted" not in name
+    }
+
+
+def test_a_field_that_is_measured_by_its_whole_history_is_caught(facts, monkeypatch):
+    honest = subjects.state_columns
+
+    def against_its_mean(matrix):
+        return {name: values - np.nanmean(values) for name, values in honest(matrix).items()}
+
+    monkeypatch.setattr(subjects, "state_columns", against_its_mean)
+    tables = draw_tables(len(facts.texts.texts) - 1, bucket_us=BUCKET_US, seed=SEED)
+    cuts = [int(tables[BUCKETS].known_at[row]) for row in (500, 803)]
+
+    found = prove_subject(StateSubjects(facts).buckets, tables, cut_offs=cuts, seed=SEED)
+
+    assert set(found.failed_columns) == set(KINDS["text_state"].field_names)

@@ -8,6 +8,7 @@ its end, exclusive), `known_at` when we could first have known it, and `event_at
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -84,6 +85,18 @@ def _price(name: str, unit: str = "quote currency", *, is_required: bool = True)
 
 def _amount(name: str, unit: str, *, is_required: bool = True) -> Field:
     return Field(name, "float64", unit, 0.0, 1e30, is_required=is_required)
+
+
+def _heat(name: str) -> Field:
+    return Field(name, "float64", "log(1 + count)", 0.0, 30.0, is_required=False)
+
+
+def _tone(name: str) -> Field:
+    return Field(name, "float64", "mean VADER compound", -1.0, 1.0, is_required=False)
+
+
+def _frac(name: str, unit: str) -> Field:
+    return Field(name, "float64", unit, 0.0, 1.0, is_required=False)
 
 
 _AT_EVENT: Final = "event_at, or when it was received where that is recorded and later"
@@ -179,6 +192,20 @@ _KINDS: Final = (
     Kind("event_density", "How many events became known in the last 24 hours", (
             _amount("n_events_24h", "count"),),
          known="end of the hour", cadence_s=3_600, stale_after_s=2 * 3_600, derived_from=("events",)),
+    Kind("text_state", "What is said of a symbol in the hours up to a bucket's end; fields are columns of qraft_text", (
+            _heat("posts_heat_1h"), _heat("posts_heat_24h"),
+            Field("posts_heat_surprise", "float64", "posts_heat_1h - log(1 + posts of 24 hours / 24)", -30.0, 30.0,
+                  is_required=False),
+            _tone("posts_sentiment_1h"), _tone("posts_sentiment_24h"),
+            Field("posts_opinion_spread_24h", "float64", "standard deviation of VADER compound", 0.0, 1.0,
+                  is_required=False),
+            _frac("posts_novelty_24h", "fraction of posts that repeat nobody"),
+            _frac("posts_event_density_24h", "fraction of posts with a word of an event"),
+            _frac("comment_ratio_24h", "comments / (posts + comments)"),
+            _heat("news_heat_24h"), _tone("news_sentiment_24h"),
+            _frac("news_event_density_24h", "fraction of news with a word of an event")),
+         known="end of the bucket; posts and news count in the bucket in which they became known", stale_after_s=600,
+         derived_from=("posts", "news")),
     Kind("liquidations", "Positions closed by force", (
             Field("side", "utf8", "as published"), _price("price"), _amount("size_usd", "USD")),
          known=_AT_EVENT, has_row_id=True),
@@ -265,7 +292,8 @@ class StateInput:
     """
     Where the value of a state comes from. market: None = the line's state market. symbol: None = the bar's own symbol.
 
-    With market and symbol it is one series for all symbols, such as the VIX of us.macro.
+    With market and symbol it is one series for all symbols, such as the VIX of us.macro; with a market alone it is what
+    that market says of each symbol, such as what is written about it.
     """
 
     kind: str
@@ -273,6 +301,11 @@ class StateInput:
     market: str | None = None
     symbol: str | None = None
 
+
+# The pipeline of texts whose buckets stand in `text_state`: the signature of qraft_text's filters, words and buckets.
+# Its rows lie in a market of its own, so that what another pipeline made is never read as if this one had.
+TEXT_SIGNATURE: Final = "9ea16856b218cc94daad40f91ae7b2eed1fd731c687b45af3f6c902c421b5ebe"
+TEXT_MARKET: Final = f"text.{TEXT_SIGNATURE[:12]}"
 
 # What a bar message may carry beside the bar itself: the newest value of each metric known at the bar's end, made by
 # the aligner. Empty (NaN) where nothing is known yet or the last row is stale. New ones are added at the end.
@@ -309,7 +342,25 @@ STATE_INPUTS: Final[dict[str, StateInput]] = {
     "fear_greed_z": StateInput("series_state", "zscore_60", "crypto.macro", "FEAR_GREED"),
     "btc_hashrate_z": StateInput("series_state", "zscore_60", "crypto.chain", "BTC_HASHRATE"),
     "n_events_24h": StateInput("event_density", "n_events_24h", "us.macro", "US"),
+    "text_heat": StateInput("text_state", "posts_heat_1h", TEXT_MARKET),
+    "text_heat_24h": StateInput("text_state", "posts_heat_24h", TEXT_MARKET),
+    "text_heat_surprise": StateInput("text_state", "posts_heat_surprise", TEXT_MARKET),
+    "text_sentiment": StateInput("text_state", "posts_sentiment_1h", TEXT_MARKET),
+    "text_sentiment_24h": StateInput("text_state", "posts_sentiment_24h", TEXT_MARKET),
+    "text_opinion_spread": StateInput("text_state", "posts_opinion_spread_24h", TEXT_MARKET),
+    "text_novelty": StateInput("text_state", "posts_novelty_24h", TEXT_MARKET),
+    "text_event_density": StateInput("text_state", "posts_event_density_24h", TEXT_MARKET),
+    "text_comment_ratio": StateInput("text_state", "comment_ratio_24h", TEXT_MARKET),
+    "news_heat": StateInput("text_state", "news_heat_24h", TEXT_MARKET),
+    "news_sentiment": StateInput("text_state", "news_sentiment_24h", TEXT_MARKET),
+    "news_event_density": StateInput("text_state", "news_event_density_24h", TEXT_MARKET),
 }
+
+
+def text_fields(inputs: Iterable[str]) -> tuple[str, ...]:
+    """Return the fields of text_state that some inputs of the feature engine are read from, in their order."""
+    states = (STATE_INPUTS[name] for name in inputs if name in STATE_INPUTS)
+    return tuple(state.field for state in states if state.kind == "text_state")
 
 
 def metric(name: str) -> tuple[Kind, Field]:

@@ -9,6 +9,8 @@ from typing import Any, Final
 import msgspec
 
 SNAPSHOT_FORMAT: Final = "snapshot/1"
+# What a perpetual market needs before a model is trained on it: an audit that says ready has judged all of these.
+REQUIRED_KINDS: Final = ("bars", "funding", "open_interest", "basis")
 _JSON: Final = msgspec.json.Encoder(order="deterministic")
 
 
@@ -26,7 +28,9 @@ def snapshot_id_of(query: Mapping[str, Any], versions: Mapping[str, str]) -> str
 
 def moved_sources(audited: Mapping[str, str], taken: Mapping[str, str]) -> list[str]:
     """
-    Return the sources of a snapshot that an audit is not about: of another version, or bars that it never saw.
+    Return the sources of a snapshot that an audit is not about: of another version, or of a required kind and not seen.
+
+    Whether an audit is ready does not depend on the other kinds; it need not have looked at their tables.
 
     Args:
         audited: versions of the audit, whose tables are named `<kind>/<market>`.
@@ -36,5 +40,9 @@ def moved_sources(audited: Mapping[str, str], taken: Mapping[str, str]) -> list[
     return sorted(
         source
         for source, version in found.items()
-        if version != taken[source] and (version is not None or source.startswith("bars/"))
+        if version != taken[source] and (version is not None or _kind_of(source) in REQUIRED_KINDS)
     )
+
+
+def _kind_of(source: str) -> str:
+    return source.removeprefix("tables/").partition("/")[0]

@@ -100,7 +100,10 @@ def _newton(scores: FloatArray, targets: FloatArray, *, start: float) -> tuple[f
             step /= 2.0
         else:
             return slope, intercept  # no descent left at the precision of the loss: this is the minimum
-        slope, intercept, loss = slope + step * d_slope, intercept + step * d_intercept, new_loss
+        reached = slope + step * d_slope, intercept + step * d_intercept
+        if reached == (slope, intercept):
+            return reached  # nor at that of the numbers: the loss was only not seen to rise
+        (slope, intercept), loss = reached, new_loss
     raise ArithmeticError(f"Platt scaling did not converge in {_N_STEPS_MAX} Newton steps")
 
 

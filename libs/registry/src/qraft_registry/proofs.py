@@ -9,151 +9,22 @@ the leakage gate reads it.
 from __future__ import annotations
 
 import hashlib
-import platform
 from collections.abc import Iterable, Sequence
-from importlib.metadata import version
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final
 
 import msgspec
 
 from qraft_contracts.origin import Origin
 from qraft_registry.artefacts import Manifest, ProofReference, sha256_hex
+from qraft_registry.proof_record import PROOF_FORMAT, ProofRecord, encode_proof
+from qraft_registry.proof_rules import shortfall
 from qraft_store.artefacts.port import ArtefactStore
 
-if TYPE_CHECKING:  # whoever reads proofs need not load the code that makes them
-    from qraft_quant.proof.verdicts import ColumnProof, ControlProof
-
-PROOF_FORMAT: Final = "proof/1"
 PREFIX: Final = "proofs/"
-# What a proof must have put to the test, by kind of column; `warm_up` = features again, from later first rows.
-KINDS_REQUIRED: Final = frozenset(
-    {"feature", "warm_up", "label", "lag", "join", "normalizer", "resample", "text_bucket", "derived"}
-)
-CORRUPTIONS_REQUIRED: Final = frozenset({"nan", "shuffle", "noise"})
-CUT_OFFS_MIN: Final = 3
-STARTS_MIN: Final = 1
-# Three corruptions at three cut-offs for each column; columns of `warm_up` are compared once a start.
-COLUMN_CHECKS_MIN: Final = 9
-# Planted computations that the proof must have judged rightly: True = it leaks.
-CONTROLS_REQUIRED: Final[dict[str, bool]] = {
-    "whole-frame z-score": True,
-    "shift(-1)": True,
-    "forward join": True,
-    "late revision joined by event time": True,
-    "expanding mean from the end": True,
-    "last value": True,
-    "full mean": True,
-    "expanding mean": False,
-}
-_FAILURES_NAMED_MAX: Final = 3
 # One proof that stands is enough; others of the same code are few: bars of other markets, or proofs that failed.
 _PROOFS_READ_MAX: Final = 100
-_ENCODER: Final = msgspec.json.Encoder(order="deterministic")
-
-
-class ProofData(msgspec.Struct, frozen=True):
-    """
-    The bars of a proof. sha256: of every value on the grid. stimulated: inputs that the bars lacked and that were
-    drawn from the seed, so that features of them had something to read. first_closed_at, last_closed_at: microseconds.
-    snapshot_id: that the bars were read from, empty where they came straight from a lake.
-    """
-
-    market: str
-    interval: str
-    symbols: tuple[str, ...]
-    origin: Origin
-    n_bars: int
-    first_closed_at_us: int
-    last_closed_at_us: int
-    sha256: str
-    stimulated: tuple[str, ...]
-    snapshot_id: str = ""
-
-
-class ProvenColumn(msgspec.Struct, frozen=True):
-    """One column: comparisons with a number in them, those after which its future moved, and what differed."""
-
-    kind: str
-    name: str
-    n_checks: int
-    n_moved: int
-    failures: tuple[str, ...]
-
-
-class ProvenControl(msgspec.Struct, frozen=True):
-    """One planted computation: whether it leaks, and which corruptions said so."""
-
-    name: str
-    is_leak: bool
-    n_checks: int
-    caught_by: tuple[str, ...]
-
-
-class ProofRecord(msgspec.Struct, frozen=True):
-    """
-    The whole proof. source_sha256: of the code that was proven. cut_offs_us: every cut-off used, microseconds.
-    starts: first rows of the warm-up check.
-    """
-
-    format: str
-    feature_signature: str
-    source_sha256: str
-    data: ProofData
-    seed: int
-    cut_offs_us: tuple[int, ...]
-    starts: tuple[int, ...]
-    corruptions: tuple[str, ...]
-    versions: dict[str, str]
-    columns: tuple[ProvenColumn, ...]
-    controls: tuple[ProvenControl, ...]
-
-
-class Findings(Protocol):
-    """What every proof found: SetProof of features, TextProof of texts."""
-
-    @property
-    def seed(self) -> int: ...
-
-    @property
-    def cut_offs(self) -> tuple[int, ...]: ...
-
-    @property
-    def starts(self) -> tuple[int, ...]: ...
-
-    @property
-    def corruptions(self) -> tuple[str, ...]: ...
-
-    @property
-    def columns(self) -> tuple[tuple[str, ColumnProof], ...]: ...
-
-    @property
-    def controls(self) -> tuple[ControlProof, ...]: ...
-
-
-def record_of(
-    found: Findings, *, feature_signature: str, source_sha256: str, data: ProofData, packages: Sequence[str]
-) -> ProofRecord:
-    """Return what a proof found in the form in which it is stored, with the versions of the packages it ran on."""
-    return ProofRecord(
-        format=PROOF_FORMAT,
-        feature_signature=feature_signature,
-        source_sha256=source_sha256,
-        data=data,
-        seed=found.seed,
-        cut_offs_us=found.cut_offs,
-        starts=found.starts,
-        corruptions=found.corruptions,
-        versions={"python": platform.python_version(), **{name: version(name) for name in packages}},
-        columns=tuple(ProvenColumn(kind, it.name, it.n_checks, it.n_moved, it.failures) for kind, it in found.columns),
-        controls=tuple(ProvenControl(it.name, it.is_leak, it.n_checks, it.caught_by) for it in found.controls),
-    )
-
-
-def encode_proof(record: ProofRecord) -> bytes:
-    """Return the canonical bytes: keys in order, one column a line would be larger and says no more."""
-    return msgspec.json.format(_ENCODER.encode(record), indent=1) + b"\n"
 
 
 def proof_key(record: ProofRecord) -> str:
@@ -263,54 +134,6 @@ def proof_fault(reference: ProofReference | None, data: bytes | None, *, manifes
     if not manifest.feature_names:
         return "no_feature_names: the manifest names no features, so nothing can be said of them"
     return shortfall(record, feature_names=manifest.feature_names)
-
-
-def shortfall(record: ProofRecord, *, feature_names: Iterable[str]) -> str | None:
-    """Return what a proof lacks to stand for features, None if nothing."""
-    return _coverage(record, feature_names) or _controls(record) or _failures(record)
-
-
-def _coverage(record: ProofRecord, feature_names: Iterable[str]) -> str | None:
-    if len(set(record.cut_offs_us)) < CUT_OFFS_MIN or len(record.starts) < STARTS_MIN:
-        return f"thin_proof: {len(record.cut_offs_us)} cut-offs and {len(record.starts)} starts are too few"
-    if not set(record.corruptions) >= CORRUPTIONS_REQUIRED:
-        return f"thin_proof: expected the corruptions {sorted(CORRUPTIONS_REQUIRED)}, received {record.corruptions}"
-    missing = KINDS_REQUIRED - {column.kind for column in record.columns}
-    if missing:
-        return f"incomplete_proof: nothing was proven of {sorted(missing)}"
-    names = list(feature_names)
-    for kind in ("feature", "warm_up"):
-        proven = {column.name for column in record.columns if column.kind == kind}
-        unproven = [name for name in names if name not in proven]
-        if unproven:
-            return (
-                f"incomplete_proof: {kind} of {unproven[:_FAILURES_NAMED_MAX]} ({len(unproven)} in all) is not proven"
-            )
-    return None
-
-
-def _controls(record: ProofRecord) -> str | None:
-    found = {control.name: control for control in record.controls}
-    absent = [name for name in CONTROLS_REQUIRED if name not in found]
-    if absent:
-        return f"proof_without_controls: expected {absent} among them; a proof that catches nothing proves nothing"
-    for control in record.controls:
-        is_leak = CONTROLS_REQUIRED.get(control.name, control.is_leak)
-        if control.n_checks < COLUMN_CHECKS_MIN or bool(control.caught_by) != is_leak:
-            said = f"caught by {list(control.caught_by)}" if control.caught_by else "let pass"
-            return f"proof_control_missed: {control.name!r} was {said} in {control.n_checks} checks"
-    return None
-
-
-def _failures(record: ProofRecord) -> str | None:
-    failed = [
-        f"{column.kind} {column.name}: {column.failures[0] if column.failures else 'too few comparisons'}"
-        for column in record.columns
-        if column.failures or column.n_checks < (len(record.starts) if column.kind == "warm_up" else COLUMN_CHECKS_MIN)
-    ]
-    if failed:
-        return f"proof_failed: {len(failed)} of {len(record.columns)} columns: {failed[:_FAILURES_NAMED_MAX]}"
-    return None
 
 
 def _decoded(data: bytes) -> ProofRecord | str:

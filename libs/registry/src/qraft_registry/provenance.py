@@ -120,7 +120,8 @@ def audit_fault(manifest: Manifest, audit: bytes | None, *, record: bytes | None
     """
     Return why a claim of readiness is not backed by its audit, None if it is or none is made.
 
-    The audit must be of the snapshot's market, of the same versions of its sources, and of all that trained.
+    The audit must be of the snapshot's market, of the same versions of its sources (bars, and the state tables that
+    make a market ready, of the state market that the snapshot read), and of all that trained.
 
     Args:
         audit: what lies under audit_key.
@@ -189,7 +190,7 @@ def _coverage_fault(manifest: Manifest, audit: _Audit, record: bytes) -> str | N
     if audit.market != query.market:
         return f"audit_of_other_market: the audit is of {audit.market}, the snapshot of {query.market}"
     if sources := moved_sources(audit.versions, found.versions):
-        return f"audit_of_other_data: {sources} have other versions in the audit than in the snapshot"
+        return f"audit_of_other_data: {sources} have other versions in the audit than in the snapshot, or none"
     if audit.start > query.start or audit.end < manifest.trained_until:
         return (
             f"audit_of_other_range: the audit is of {format_instant(audit.start)} … {format_instant(audit.end)}, the "

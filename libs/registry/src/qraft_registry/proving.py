@@ -6,26 +6,21 @@ Prove a feature set on stored bars and keep the proof: what svc_train does when 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Final, Protocol
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from qraft_contracts.kinds import text_fields
 from qraft_contracts.subjects import HORIZON_SECONDS, INTERVAL_SECONDS
 from qraft_quant.proof import PROVEN_SOURCES, BarInputs, ProvenFeatures, SetProof, prove_all
 from qraft_quant.proof.everything import bars_wanted
 from qraft_quant.proof.subjects import OHLCV
-from qraft_registry.artefacts import ProofReference
-from qraft_registry.proofs import (
-    ProofData,
-    ProofRecord,
-    digest_of_sources,
-    find_proof,
-    record_of,
-    save_proof,
-)
+from qraft_registry.artefacts import ProofReference, sha256_hex
+from qraft_registry.proof_record import ProofData, ProofRecord, TextFindings, record_of
+from qraft_registry.proofs import digest_of_sources, find_proof, save_proof
 from qraft_store.artefacts.port import ArtefactStore
 from qraft_store.bars.port import BarPanel
 
@@ -40,14 +35,34 @@ _NAMED_VERSIONS: Final = ("numba", "numpy")
 _KNOWN_FRAC_MIN: Final = 0.5
 
 
-def proven_source() -> str:
-    """Return the digest of the code that a proof is about, as it runs here."""
-    return digest_of_sources("qraft_quant", PROVEN_SOURCES)
+class TextProver(Protocol):
+    """
+    Proves what features read of texts (qraft_text.proof). signature: of the pipeline. package, sources: its code.
+    """
+
+    @property
+    def signature(self) -> str: ...
+
+    @property
+    def package(self) -> str: ...
+
+    @property
+    def sources(self) -> Sequence[str]: ...
+
+    def prove(self, *, seed: int) -> TextFindings: ...
+
+
+def proven_source(texts: TextProver | None = None) -> str:
+    """Return the digest of the code that a proof is about, as it runs here. texts: None = nothing of it is read."""
+    own = digest_of_sources("qraft_quant", PROVEN_SOURCES)
+    if texts is None:
+        return own
+    return sha256_hex("\0".join((own, digest_of_sources(texts.package, texts.sources))).encode())
 
 
 def prove_features(
     bars: BarPanel, features: ProvenFeatures, *,
-    seed: int, snapshot_id: str = "", state: Mapping[str, FloatArray] | None = None,
+    seed: int, snapshot_id: str = "", state: Mapping[str, FloatArray] | None = None, texts: TextProver | None = None,
 ) -> ProofRecord:  # fmt: skip
     """
     Prove a feature set, labels and aligner on an excerpt of bars; the result may have failed, see proofs.shortfall.
@@ -58,10 +73,14 @@ def prove_features(
         snapshot_id: of the snapshot that the bars were read from, for the record.
         state: (n_bars, n_symbols) by input, what features read beside the bars; what is not known in most rows of the
             excerpt is drawn, and named as `stimulated`.
+        texts: proves what is written, where features read it.
 
     Raises:
-        ValueError: if the bars are too few; the message says how many are needed.
+        ValueError: if the bars are too few (the message says how many are needed), or features read texts and nobody
+            proves them.
     """
+    if text_fields(features.inputs) and texts is None:
+        raise ValueError(f"expected a prover of texts, for features that read {text_fields(features.inputs)}")
     excerpt = proof_excerpt(bars, n_bars=bars_wanted(features.warm_up_bars))
     beside = _of_excerpt(state or {}, bars, excerpt)
     step = INTERVAL_SECONDS[bars.interval]
@@ -74,19 +93,25 @@ def prove_features(
         for name, seconds in HORIZON_SECONDS.items()
         if seconds % step == 0 and 2 * (seconds // step) < closed_at.size
     }
-    return _record(prove_all(inputs, features, horizon_bars=horizons, seed=seed), excerpt, values, snapshot_id)
+    proof = prove_all(inputs, features, horizon_bars=horizons, seed=seed)
+    said = texts.prove(seed=seed) if texts is not None else None
+    return record_of(
+        proof, feature_signature=proof.signature, source_sha256=proven_source(texts),
+        data=_data_of(proof, excerpt, values, snapshot_id), packages=_NAMED_VERSIONS, inputs=features.inputs,
+        texts=said, text_signature=texts.signature if texts is not None else "",
+    )  # fmt: skip
 
 
 async def ensure_proof(
     artefacts: ArtefactStore, bars: BarPanel, features: ProvenFeatures, *,
-    seed: int, snapshot_id: str = "", state: Mapping[str, FloatArray] | None = None,
+    seed: int, snapshot_id: str = "", state: Mapping[str, FloatArray] | None = None, texts: TextProver | None = None,
 ) -> tuple[ProofReference, ProofRecord | None]:  # fmt: skip
     """
     Return the stored proof of these features and this code, or prove them now and store what was found.
 
     Args:
         snapshot_id: of the snapshot that the bars were read from; a proof made now names it.
-        state: as in prove_features.
+        state, texts: as in prove_features.
 
     Returns:
         Where the proof lies, and the record if it was made now: one that did not pass is stored too and is no proof.
@@ -98,13 +123,13 @@ async def ensure_proof(
     found = await find_proof(
         artefacts,
         feature_signature=features.signature,
-        source_sha256=proven_source(),
+        source_sha256=proven_source(texts),
         feature_names=features.names,
         origin=bars.origin,
     )
     if found is not None:
         return found, None
-    record = prove_features(bars, features, seed=seed, snapshot_id=snapshot_id, state=state)
+    record = prove_features(bars, features, seed=seed, snapshot_id=snapshot_id, state=state, texts=texts)
     return await save_proof(artefacts, record), record
 
 
@@ -144,27 +169,19 @@ def _of_excerpt(state: Mapping[str, FloatArray], bars: BarPanel, excerpt: BarPan
     return {name: values for name, values in found.items() if np.isfinite(values).mean() >= _KNOWN_FRAC_MIN}
 
 
-def _record(
-    proof: SetProof, bars: BarPanel, values: Mapping[str, FloatArray], snapshot_id: str
-) -> ProofRecord:  # fmt: skip
+def _data_of(proof: SetProof, bars: BarPanel, values: Mapping[str, FloatArray], snapshot_id: str) -> ProofData:
     closed_at = bars.closed_at.astype("datetime64[us]").astype(np.int64)
-    return record_of(
-        proof,
-        feature_signature=proof.signature,
-        source_sha256=proven_source(),
-        data=ProofData(
-            market=bars.market,
-            interval=bars.interval,
-            symbols=bars.symbols,
-            origin=bars.origin,
-            n_bars=proof.n_bars,
-            first_closed_at_us=int(closed_at[0]),
-            last_closed_at_us=int(closed_at[-1]),
-            sha256=_data_sha256(bars, values),
-            stimulated=proof.stimulated,
-            snapshot_id=snapshot_id,
-        ),
-        packages=_NAMED_VERSIONS,
+    return ProofData(
+        market=bars.market,
+        interval=bars.interval,
+        symbols=bars.symbols,
+        origin=bars.origin,
+        n_bars=proof.n_bars,
+        first_closed_at_us=int(closed_at[0]),
+        last_closed_at_us=int(closed_at[-1]),
+        sha256=_data_sha256(bars, values),
+        stimulated=proof.stimulated,
+        snapshot_id=snapshot_id,
     )
 
 

@@ -43,6 +43,14 @@ _BYTES_A_LETTER: Final = 20
 _BYTES_A_COUNT: Final = 1_000
 
 
+class NoTexts(ValueError):
+    """No market holds a text in the range."""
+
+
+class TooManyTexts(ValueError):
+    """The texts of the range do not fit the memory."""
+
+
 class Source(msgspec.Struct, frozen=True):
     """One table that was read: kind, market, and the version of its content."""
 
@@ -78,7 +86,8 @@ def read_posts(
         bytes_max: of the memory that all of it may take in the end, as estimated from its rows.
 
     Raises:
-        ValueError: if no market holds a row in the range, or they need more than bytes_max.
+        NoTexts: if no market holds a row in the range.
+        TooManyTexts: if they need more than bytes_max.
     """
     asked = [*symbols, *(name for name in MARKET_WIDE if name not in symbols)]
     read: dict[str, list[pa.Table]] = {"posts": [], "news": [], "post_engagement": []}
@@ -96,7 +105,7 @@ def read_posts(
             rows = rows.filter(pc.greater(rows["known_at"], pa.scalar(after, rows.schema.field("known_at").type)))
             n_bytes += _bytes_needed(rows, symbols)
             if n_bytes > bytes_max:
-                raise ValueError(
+                raise TooManyTexts(
                     f"expected rows that need at most {bytes_max / 1e9:.2f} GB of memory, received {n_bytes / 1e9:.2f} "
                     f"GB with {rows.num_rows} {kind} of {market} known in ({after.isoformat()}, {until.isoformat()}]: "
                     "ask for fewer days at a time (each bucket comes out the same) or for fewer symbols"
@@ -105,7 +114,7 @@ def read_posts(
             found.append(rows.append_column("market", pa.array([market] * rows.num_rows, pa.string())))
     n_rows = {kind: sum(rows.num_rows for rows in found) for kind, found in read.items()}
     if n_rows["posts"] + n_rows["news"] == 0:
-        raise ValueError(
+        raise NoTexts(
             f"expected posts and news of {sorted(set(markets))} about {', '.join(symbols)} known in "
             f"({after.isoformat()}, {until.isoformat()}], received {n_rows}"
         )

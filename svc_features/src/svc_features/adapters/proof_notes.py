@@ -8,6 +8,7 @@ from qraft_registry.proofs import find_proof, load_proof
 from qraft_registry.proving import proven_source
 from qraft_screening.pages import ProofNote
 from qraft_store.artefacts.port import ArtefactStore
+from qraft_text.proof import text_prover
 
 _NONE = "no proof stands for these features and this code: run `qraft features prove`"
 
@@ -26,8 +27,8 @@ async def proof_notes(
     """
     signature = features.signature(interval)
     reference = await find_proof(
-        artefacts, feature_signature=signature, source_sha256=proven_source(), feature_names=features.names,
-        origin=origin,
+        artefacts, feature_signature=signature, source_sha256=proven_source(text_prover(features.inputs)),
+        feature_names=features.names, origin=origin,
     )  # fmt: skip
     if reference is None:
         return {name: ProofNote("", 0, _NONE) for name in features.names}

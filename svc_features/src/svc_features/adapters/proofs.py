@@ -12,10 +12,13 @@ from qraft_quant.features import FeatureSet
 from qraft_quant.proof.everything import bars_wanted
 from qraft_quant.proof.registered import registered_features
 from qraft_registry.artefacts import ProofReference
-from qraft_registry.proofs import ProofRecord, load_proof, save_proof, shortfall
+from qraft_registry.proof_record import ProofRecord
+from qraft_registry.proof_rules import shortfall
+from qraft_registry.proofs import load_proof, save_proof
 from qraft_registry.proving import ensure_proof, prove_features
 from qraft_store.artefacts.port import ArtefactStore
 from qraft_store.bars.port import BarStore
+from qraft_text.proof import text_prover
 from svc_features.usecases import StateTables, bars_for, newest_bar, state_for
 
 # Twice the bars that a proof uses: room to look for a stretch without gaps.
@@ -64,14 +67,15 @@ async def prove(
     panel = bars_for(
         bars, market=market, interval=interval, start=end - span, end=end, n_features=len(proven.names)
     )  # fmt: skip
+    texts = text_prover(features.inputs)
     beside = state_for(features, panel, state)
     panel = replace(panel, origin=worst_origin([panel.origin, *beside.origins]))
     try:
         if anew:
-            record, is_new = prove_features(panel, proven, seed=seed, state=beside.values), True
+            record, is_new = prove_features(panel, proven, seed=seed, state=beside.values, texts=texts), True
             reference = await save_proof(artefacts, record)
         else:
-            reference, made = await ensure_proof(artefacts, panel, proven, seed=seed, state=beside.values)
+            reference, made = await ensure_proof(artefacts, panel, proven, seed=seed, state=beside.values, texts=texts)
             record, is_new = made or await load_proof(artefacts, reference), made is not None
     except ValueError as error:
         raise Refused("too_few_bars", str(error)) from error

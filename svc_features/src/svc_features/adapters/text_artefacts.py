@@ -8,7 +8,8 @@ from pathlib import Path
 
 from qraft_contracts.outcomes import Refused
 from qraft_store.artefacts.port import ArtefactStore
-from qraft_text.encoder import CachedEncoder, Encoder, HashedEncoder, open_encoder
+from qraft_text.encoder import CachedEncoder, Encoder, HashedEncoder
+from qraft_text.encoder.minilm import open_encoder
 from qraft_text.pipeline import TextManifest
 from qraft_text.reduction import Reduction, decode_reduction
 from qraft_text.sentiment import Sentiment

@@ -18,7 +18,7 @@ from qraft_contracts.origin import Origin, worst_origin
 from qraft_contracts.outcomes import Malformed, Refused
 from qraft_contracts.subjects import INTERVAL_SECONDS
 from qraft_quant.features import OPERATORS, FeatureSet, FeatureSpec, compute_history
-from qraft_registry.proofs import ProofRecord
+from qraft_registry.proof_record import ProofRecord
 from qraft_store.bars.port import BarPanel, BarStore
 from qraft_store.files import write_whole
 from svc_features.usecases import Inputs, StateTables, bars_for, inputs_of, state_for

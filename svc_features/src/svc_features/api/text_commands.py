@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from qraft_contracts.outcomes import Malformed, Refused
-from qraft_registry.proofs import ProofRecord
+from qraft_registry.proof_record import ProofRecord
 from qraft_store.files import write_whole
 from qraft_store.tables.port import TableStore
 from qraft_text.encoder import CachedEncoder

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import msgspec
 
-from qraft_data.audit.expectation import REQUIRED_KINDS, Thresholds, Window
+from qraft_contracts.snapshots import REQUIRED_KINDS
+from qraft_data.audit.expectation import Thresholds, Window
 from qraft_data.audit.findings import Audit
 from qraft_data.audit.run import Auditor
 from qraft_registry.artefacts import READY, Readiness, sha256_hex

@@ -33,7 +33,7 @@ def refusal(audit: Audit, *, interval: str) -> str | None:
 
 def moved(audit: Audit, versions: Mapping[str, str]) -> list[str]:
     """
-    Return the sources of a snapshot that the audit is not about: of another version, or bars it never saw.
+    Return the sources of a snapshot that the audit is not about; see moved_sources.
 
     Args:
         versions: of the snapshot, `bars/<interval>/<market>` and `tables/<kind>/<market>` to version.

@@ -21,6 +21,7 @@ from qraft_quant.features import (
     operators,
 )
 from qraft_quant.features.expression import canonical, parse
+from qraft_quant.features.operators import MADE_BY
 
 
 def spec(expression, *, name="f", version=1):
@@ -200,10 +201,24 @@ def test_the_inputs_are_those_that_a_bar_message_may_carry():
     assert tuple(kinds.STATE_INPUTS) == STATE_INPUTS
 
 
+def test_texts_of_another_pipeline_are_other_features(monkeypatch):
+    """Its rows lie in another market and its sentiment means something else: a model of before is refused."""
+    of_texts = [name for name, state in kinds.STATE_INPUTS.items() if state.kind == "text_state"]
+    assert dict.fromkeys(of_texts, kinds.TEXT_SIGNATURE) == MADE_BY
+    assert {kinds.STATE_INPUTS[name].market for name in of_texts} == {kinds.TEXT_MARKET}
+
+    def signatures():
+        return [FeatureSpec("x", "mine", f"fill({it}, 0)").signature for it in ("text_heat", "vix")]
+
+    text, vix = signatures()
+    monkeypatch.setitem(MADE_BY, "text_heat", "another")
+    assert signatures()[0] != text and signatures()[1] == vix
+
+
 def test_the_signatures_of_today():
     # They change whenever a name, an order, a formula, a window or a version does: models of before are refused then.
     assert CORE.signature("5m") == "652a40b6e3ab87a5f2d0d3652e382af59ee89678054e38c26d11231f33198939"
-    assert FULL.signature("5m") == "d9b0128ea5fc254d05023bd86341c0d0757b9296d8564f9ff0f218c2bc506dcf"
+    assert FULL.signature("5m") == "f10e6282c751a35d1b065999e9d11751475e63a566a9b15e9364346bcab7df55"
 
 
 def test_core_is_the_first_release_and_full_holds_it():
@@ -215,6 +230,6 @@ def test_core_is_the_first_release_and_full_holds_it():
     assert FULL.features[:44] == CORE.features
     assert {feature.family for feature in FULL.features} >= {
         "distribution", "quantile", "memory", "score", "microstructure", "derivatives", "calendar", "order_book",
-        "trades", "macro", "onchain",
+        "trades", "macro", "onchain", "text",
     }  # fmt: skip
     assert CORE.warm_up_bars == FULL.warm_up_bars == 2016

@@ -13,7 +13,7 @@ from qraft_quant.features.expression import Expression, ExpressionError, canonic
 from qraft_quant.features.graph import Graph
 from qraft_quant.features.lowering import inputs_of, lower, operators_of
 from qraft_quant.features.memory import Tables
-from qraft_quant.features.operators import BAR_INPUTS, INPUTS
+from qraft_quant.features.operators import BAR_INPUTS, INPUTS, MADE_BY
 
 DTYPE: Final = "float32"
 # Raised when numbers change although no operator does.
@@ -76,9 +76,10 @@ class FeatureSpec:
 
     @cached_property
     def content(self) -> dict[str, Any]:
-        """Return what the signature covers: the expression with every operator in it, and the versions."""
+        """Return what the signature covers: the expression with every operator in it, versions, makers of inputs."""
         operators = operators_of(self.parsed)
-        return {
+        made_by = {name: MADE_BY[name] for name in sorted(self.inputs) if name in MADE_BY}
+        return ({"made_by": made_by} if made_by else {}) | {
             "name": self.name,
             "family": self.family,
             "formula": self.formula,

@@ -16,13 +16,21 @@ from typing import Any, Final
 Schema = dict[str, Any]
 # Inputs that every bar has, and those that may be absent (NaN): qraft_contracts.kinds.STATE_INPUTS.
 BAR_INPUTS: Final = ("open", "high", "low", "close", "volume")
+TEXT_INPUTS: Final = (
+    "text_heat", "text_heat_24h", "text_heat_surprise", "text_sentiment", "text_sentiment_24h", "text_opinion_spread",
+    "text_novelty", "text_event_density", "text_comment_ratio", "news_heat", "news_sentiment", "news_event_density",
+)  # fmt: skip
 STATE_INPUTS: Final = (
     "funding_rate", "open_interest_usd", "basis_frac", "long_short_ratio", "taker_buy_volume", "taker_sell_volume",
     "mark_premium_frac", "book_spread_frac", "microprice_frac", "queue_imbalance", "depth_imbalance", "bid_depth",
     "ask_depth", "order_flow_imbalance", "n_trades", "n_taker_buys", "trade_notional", "taker_buy_notional",
     "n_liquidations", "liquidation_usd", "vix", "dxy", "us10y", "us2y", "fear_greed", "btc_hashrate", "vix_z", "dxy_z",
     "us10y_z", "fear_greed_z", "btc_hashrate_z", "n_events_24h",
+    *TEXT_INPUTS,
 )  # fmt: skip
+# What made an input, where a pipeline with a signature of its own did (qraft_contracts.kinds.TEXT_SIGNATURE). Numbers
+# of another pipeline mean something else under the same name: the signature of features that read them covers this.
+MADE_BY: Final = dict.fromkeys(TEXT_INPUTS, "9ea16856b218cc94daad40f91ae7b2eed1fd731c687b45af3f6c902c421b5ebe")
 INPUTS: Final = (*BAR_INPUTS, *STATE_INPUTS)
 # A week of five-minute bars is the longest look back; every symbol's memory is a multiple of it.
 N_BARS_MAX: Final = 2016

@@ -15,10 +15,11 @@ from qraft_text.posts import NEWS, NO_AUTHOR, FloatArray, IntArray
 from qraft_text.proof.subjects import TextSubjects
 from qraft_text.proof.tables import BUCKETS, N_SYMBOLS, engagement_of, posts_of
 
-# What a stored proof must have put beside the columns; True = it leaks.
-CONTROLS_REQUIRED: Final[Mapping[str, bool]] = {
+# Of the fit of a reduction; the others are of every column. True = it leaks.
+_OF_FIT: Final = "components fitted on everything"
+CONTROLS: Final[Mapping[str, bool]] = {
     "bucket by the time of writing": True,
-    "components fitted on everything": True,
+    _OF_FIT: True,
     "duplicates of later posts dropped": True,
     "author judged by all of their posts": True,
     "engagement as counted later": True,
@@ -37,19 +38,22 @@ class TextControl:
 
 
 def text_controls(subjects: TextSubjects) -> list[TextControl]:
-    """Return every control of CONTROLS_REQUIRED."""
+    """Return every control."""
     made: dict[str, Callable[[Tables], FloatArray]] = {
         "bucket by the time of writing": lambda tables: _by_event_time(tables, subjects),
-        "components fitted on everything": lambda tables: _fitted_on_all(tables, subjects),
+        _OF_FIT: lambda tables: _fitted_on_all(tables, subjects),
         "duplicates of later posts dropped": lambda tables: _said_once(tables, subjects),
         "author judged by all of their posts": lambda tables: _rare_authors(tables, subjects),
         "engagement as counted later": lambda tables: _engagement_of_posts(tables, subjects),
         "authors unknown where nobody ever names one": lambda tables: _authors_of_source(tables, subjects),
         "bucket by the time of knowing": lambda tables: _heat(tables, subjects),
     }
-    return [
-        TextControl(name, is_leak, _output(name, made[name])) for name, is_leak in CONTROLS_REQUIRED.items()
-    ]  # fmt: skip
+    return [TextControl(name, is_leak, _output(name, made[name])) for name, is_leak in CONTROLS.items()]
+
+
+def state_controls(subjects: TextSubjects) -> list[TextControl]:
+    """Return the controls of columns that need no fit."""
+    return [control for control in text_controls(subjects) if control.name != _OF_FIT]
 
 
 def _output(name: str, function: Callable[[Tables], FloatArray]) -> Compute:

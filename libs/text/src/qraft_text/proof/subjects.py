@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 
 from qraft_quant.proof import Output, Subject, Tables
+from qraft_quant.proof.subjects import output_of
 from qraft_text.encoder.port import Encoder, TextVectors
 from qraft_text.features import Float32Array, TextMatrix, facts_of, names_of_latents, text_matrix
 from qraft_text.filters import KEPT, FilterRules, judge
@@ -17,9 +18,11 @@ from qraft_text.proof.short import ShortEncoder
 from qraft_text.proof.tables import BUCKETS, N_BUCKETS, ProofTexts, engagement_of, posts_of
 from qraft_text.reduction import fit_reduction
 from qraft_text.sentiment import Sentiment
+from qraft_text.state import state_columns
 from qraft_text.tower import WINDOWS_H
 from qraft_text.traits import Traits, traits_of
 
+BUCKET_KIND: Final = "text_bucket"
 # Part of the buckets that the reduction of the proof is fitted on; cut-offs of it lie behind.
 _FIT_FRAC: Final = 0.4
 _N_COMPONENTS: Final = 4
@@ -52,23 +55,25 @@ class TextFacts:
 class TextSubjects:
     """The computations of a proof on tables of draw_tables; the functions are those that history runs."""
 
+    latent_names = names_of_latents(_N_COMPONENTS)
+
     def __init__(self, facts: TextFacts) -> None:
         self.facts = facts
         self._said = facts_of(facts.traits.clean, facts.sentiment)
         # Columns of latents are proven with fixed latents: any function of a text will do. The fit is proven by itself.
-        fixed = facts.vectors[:, : len(names_of_latents(_N_COMPONENTS))].astype(np.float32)
-        self._latents: Mapping[str, Float32Array] = dict.fromkeys(TOWERS, fixed)
+        fixed = facts.vectors[:, : len(self.latent_names)].astype(np.float32)
+        self._latents: Mapping[str, Float32Array] = dict.fromkeys(TOWERS, fixed) if self.latent_names else {}
 
     def all(self) -> list[Subject]:
         """Return the subjects."""
         return [
-            Subject("text_bucket", self.buckets),
+            Subject(BUCKET_KIND, self.buckets),
             Subject("normalizer", self.reduced, int(_FIT_FRAC * N_BUCKETS)),
         ]
 
-    def buckets(self, tables: Tables) -> Output:
-        """Return every column of every bucket."""
-        made = self.matrix(tables, first=0)
+    def buckets(self, tables: Tables, *, first: int = 0) -> Output:
+        """Return every column of every bucket from one on, out of the posts that the stores would be asked for."""
+        made = self.matrix(tables, first=first)
         return Output(made.ends, made.names, made.values)
 
     def reduced(self, tables: Tables) -> Output:
@@ -120,11 +125,26 @@ class TextSubjects:
             engagement_of(tables),
             said=self._said,
             latents=latents,
-            latent_names=names_of_latents(_N_COMPONENTS),
+            latent_names=self.latent_names,
             is_degraded=self.facts.encoder.is_degraded,
             ends=ends,
             bucket_us=self.facts.bucket_us,
         )
+
+
+class StateSubjects(TextSubjects):
+    """The same for the columns that need no fit, as rows of text_state hold them; vectors are not looked at."""
+
+    latent_names = ()
+
+    def all(self) -> list[Subject]:
+        """Return the subject."""
+        return [Subject(BUCKET_KIND, self.buckets)]
+
+    def buckets(self, tables: Tables, *, first: int = 0) -> Output:
+        """Return every field of text_state of every bucket from one on."""
+        made = self.matrix(tables, first=first)
+        return output_of(made.ends, state_columns(made))
 
 
 def rows_after(posts: Posts, after_us: int) -> Posts:

@@ -1,5 +1,6 @@
 """
-Features of what is known beside the bars: order book, trades, liquidations, mark price, macro and on-chain series.
+Features of what is known beside the bars: order book, trades, liquidations, mark price, macro and on-chain series,
+and what people write.
 
 Each is `fill(…)` beside a `missing(…)` of what it reads. A flow is that of the last five minutes before the bar's end,
 whatever the bars' interval: it is set against itself (a change, a z-score, buys against sells), never against the bar.
@@ -117,4 +118,32 @@ _ONCHAIN = family(
     hashrate_missing="missing(btc_hashrate)",
     hashrate_z_missing="missing(btc_hashrate_z)",
 )
-STATE: Final[tuple[FeatureSpec, ...]] = (*_ORDER_BOOK, *_TRADES, *_MARK, *_RANK, *_MACRO, *_ONCHAIN)
+# Where nobody wrote for an hour, or for a day, there is no mood to speak of: these flags say more than a 0.
+_TEXT = family(
+    "text",
+    text_heat="fill(text_heat, 0)",
+    text_heat_surprise="fill(text_heat_surprise, 0)",
+    text_heat_change_288="fill(delta(text_heat_24h, 288), 0)",
+    text_heat_z_288="fill(zscore(text_heat, 288), 0)",
+    text_heat_missing="missing(text_heat + text_heat_24h + text_heat_surprise)",
+    text_sentiment="fill(text_sentiment, 0)",
+    text_sentiment_24h="fill(text_sentiment_24h, 0)",
+    text_sentiment_gap="fill(text_sentiment - text_sentiment_24h, 0)",
+    text_sentiment_change_288="fill(delta(text_sentiment_24h, 288), 0)",
+    text_sentiment_z_288="fill(zscore(text_sentiment_24h, 288), 0)",
+    text_sentiment_missing="missing(text_sentiment)",
+    text_opinion_spread="fill(text_opinion_spread, 0)",
+    text_novelty="fill(text_novelty, 1)",
+    text_comment_ratio="fill(text_comment_ratio, 0)",
+    text_event_density="fill(text_event_density, 0)",
+    text_event_density_change_288="fill(delta(text_event_density, 288), 0)",
+    text_missing="missing(text_sentiment_24h + text_opinion_spread + text_novelty + text_event_density"
+    " + text_comment_ratio)",
+    rank_text_heat="fill(cross_rank(text_heat), 0.5)",
+    rank_text_sentiment_24h="fill(cross_rank(text_sentiment_24h), 0.5)",
+    news_heat="fill(news_heat, 0)",
+    news_sentiment="fill(news_sentiment, 0)",
+    news_event_density="fill(news_event_density, 0)",
+    news_missing="missing(news_heat + news_sentiment + news_event_density)",
+)
+STATE: Final[tuple[FeatureSpec, ...]] = (*_ORDER_BOOK, *_TRADES, *_MARK, *_RANK, *_MACRO, *_ONCHAIN, *_TEXT)
