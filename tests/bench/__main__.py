@@ -1,8 +1,8 @@
 """
 Every figure of Qraft, measured in one run: `make bench`, or `python -m tests.bench PART ...` for some of the parts.
 
-Parts: features, align, proof, inference, ledger, billing-bus, accept, compat, first-order, chain, store. Figures are
-ratios to a yardstick measured in the same run.
+Parts: features, align, proof, inference, ledger, billing-bus, accept, compat, first-order, chain, store, state. Figures
+are ratios to a yardstick measured in the same run.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ def main() -> int:
         "first-order": first_order,
         "chain": chain,
         "store": importlib.import_module("tests.bench.store").main,
+        "state": importlib.import_module("tests.bench.state").main,
     }
     chosen = sys.argv[1:] or list(parts)
     unknown = sorted(set(chosen) - set(parts))

@@ -22,6 +22,7 @@ from qraft_quant.proof import BarInputs, prove_all
 from qraft_quant.proof.everything import bars_wanted
 from qraft_quant.proof.registered import registered_features
 from qraft_quant.proof.subjects import OHLCV
+from qraft_text.proof import prove_text_state
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -54,20 +55,25 @@ def main() -> None:
 
 
 def main_proof() -> None:
-    """Measure the proof of the full set on two threads; print the method and the seconds."""
+    """Measure the proof of the full set and of the texts it reads on two threads; print the method and the seconds."""
     features = registered_features(FULL, interval="5m")
     n_bars = bars_wanted(features.warm_up_bars)
     bars, origin = _bars(n_bars)
     started = time.perf_counter()
     proof = prove_all(bars, features, horizon_bars=HORIZON_BARS, seed=SEED)
+    said = prove_text_state(seed=SEED)
+    columns, controls = [*proof.columns, *said.columns], [*proof.controls, *said.controls]
+    failed = [*proof.failed, *(it.name for _, it in said.columns if not it.passed)]
+    failed += [it.name for it in said.controls if not it.passed]
     seconds = time.perf_counter() - started
     print(
         f"method: {len(features.names)} features, {bars.n_symbols} symbols × {n_bars:,} bars ({origin}), "
-        f"{len(proof.columns)} columns and {len(proof.controls)} controls, {len(proof.corruptions)} corruptions × "
-        f"{len(proof.cut_offs)} cut-offs, {len(proof.starts)} starts; compiling included; {machine()}"
+        f"{len(columns)} columns (texts among them) and {len(controls)} controls, {len(proof.corruptions)} corruptions "
+        f"× {len(proof.cut_offs)} cut-offs, {len(proof.starts)} starts; compiling included; {machine()}"
     )
-    print(f"  passed: {proof.passed}; failed: {list(proof.failed)}")
-    print(f"  {seconds:.1f} s, target {PROOF_S_MAX:.0f} s: {verdict(proof.passed and seconds <= PROOF_S_MAX)}")
+    print(f"  failed: {failed}")
+    is_reached = proof.passed and not failed and seconds <= PROOF_S_MAX
+    print(f"  {seconds:.1f} s, target {PROOF_S_MAX:.0f} s: {verdict(is_reached)}")
 
 
 def _engines(

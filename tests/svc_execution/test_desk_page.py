@@ -188,6 +188,28 @@ async def test_focus_survives_the_next_bar(browser: Browser, fresh: DeskSite) ->
         assert complaints.found == []
 
 
+async def test_axis_of_an_equity_that_hardly_moves_tells_its_marks_apart(browser: Browser, fresh: DeskSite) -> None:
+    paths = walk(N_BARS_HISTORY + 6, seed=4)
+    bars = [make_bar(i + 1, path) for i, path in enumerate(paths)]
+    fresh.store.append(bars[:N_BARS_HISTORY])
+    for i in range(N_BARS_HISTORY, len(bars)):
+        await fresh.trade(bars[i], make_targets(i + 1, {"AAA": 0.03}))
+    async with open_page(browser, viewport=DESKTOP) as (page, complaints):
+        await page.add_init_script(
+            """window.drawn = new Set();
+            const draw = CanvasRenderingContext2D.prototype.fillText;
+            CanvasRenderingContext2D.prototype.fillText = function (text, ...place) {
+              window.drawn.add(text);
+              return draw.call(this, text, ...place);
+            };"""
+        )
+        await _open(page, fresh)
+        await expect(page.locator("#equity-chart canvas").first).to_be_visible()
+        await page.wait_for_function("[...window.drawn].filter((it) => /^(1,000|999),\\d{3}/.test(it)).length > 2")
+        assert not [it for it in await page.evaluate("[...window.drawn]") if it.endswith(("M", "K"))]
+        assert complaints.found == []
+
+
 async def test_every_control_has_a_name_and_a_visible_focus(browser: Browser, traded: DeskSite) -> None:
     async with open_page(browser, viewport=DESKTOP, locale="en-US") as (page, _):
         await _open(page, traded)

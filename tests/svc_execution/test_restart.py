@@ -238,17 +238,19 @@ async def test_hop_trace_gives_latencies_once_orders_are_on_the_stream(dsn):
     at_ns = 4_000_000_000 * 10**9
 
     async with stage.running() as application:
-        stage.lake.append([bars[0]])
-        await stage.publish_raw(deliver_bar(bars[0], hops=f"svc_ingest={at_ns}"))
-        trace = f"svc_ingest={at_ns},svc_features={at_ns + 2_000_000},svc_allocator={at_ns + 3_000_000}"
-        await stage.publish_raw(deliver_targets(targets[0], hops=trace))
-        await stage.settle(application)
-        await _until(stage, "orders", 1)
-        async with asyncio.timeout(10.0):
-            while application.feed.latency.total().n == 0:
-                await asyncio.sleep(0.005)
+        latency = application.feed.latency
+        for i in range(2):
+            stage.lake.append([bars[i]])
+            await stage.publish_raw(deliver_bar(bars[i], hops=f"svc_ingest={at_ns}"))
+            trace = f"svc_ingest={at_ns},svc_features={at_ns + 2_000_000},svc_allocator={at_ns + 3_000_000}"
+            await stage.publish_raw(deliver_targets(targets[i], hops=trace))
+            await stage.settle(application)
+            async with asyncio.timeout(10.0):
+                while latency.starting.n + latency.total().n <= i:
+                    await asyncio.sleep(0.005)
+    assert (latency.starting.n, latency.total().n) == (1, 1)  # the first bar waits for the start
 
-    hops = application.feed.latency.hops()
+    hops = latency.hops()
     assert [(hop.name, hop.n) for hop in hops] == [("svc_features", 1), ("svc_allocator", 1), ("svc_execution", 1)]
     assert [hop.p50_ms for hop in hops[:2]] == [2.0, 1.0]
     sent = stage.broker._streams["EXECUTION"].messages[0].headers[headers.HOPS]

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+import msgspec
 import numpy as np
 import pytest
 from nats.aio.msg import Msg
@@ -39,6 +40,21 @@ def test_arrow_bars_become_a_row_a_symbol():
     ]
     assert matches(rows[1], [("symbol", "BBB"), ("close", "2")])
     assert not matches(rows[1], [("nothing", "2")])
+
+
+def test_bars_show_the_state_that_is_known_of_each_symbol_and_no_other():
+    column, nan = np.array([1.0, 2.0]), np.nan
+    state = {"funding_rate": np.array([0.0001, nan]), "open_interest_usd": np.array([3.2e9, 1e6]),
+             "vix": np.array([nan, nan])}  # fmt: skip
+    batch = BarBatch("crypto", "5m", AT, AT, 0, Origin.REPLAY, ("AAA", "BBB"), *([column] * 5), state=state)
+
+    rows = decode_rows(_message("bars.5m", encode_bars(batch), "bars/1"))
+
+    assert list(rows[0])[-3:] == ["revision", "funding_rate", "open_interest_usd"]
+    assert list(rows[1])[-2:] == ["revision", "open_interest_usd"]
+    assert format_row(rows[0]).endswith("revision=0 funding_rate=0.0001 open_interest_usd=3.2e+09")
+    assert b'"revision":0,"funding_rate":0.0001,"open_interest_usd":3200000000.0}' in msgspec.json.encode(rows[0])
+    assert matches(rows[1], [("open_interest_usd", "1e+06")]) and not matches(rows[1], [("funding_rate", "nan")])
 
 
 def test_arrow_features_become_named_columns():

@@ -71,6 +71,24 @@ async def test_numbers_are_short_signed_and_never_pretend_to_know(page: Page) ->
     ]
 
 
+async def test_marks_of_an_axis_tell_their_step_and_are_short_where_they_can_be(page: Page) -> None:
+    shown = await page.evaluate(
+        """async () => {
+          const { createFormat } = await import("/web/format.js");
+          const f = createFormat("en");
+          const axis = (marks) => marks.map(f.axis(marks));
+          return [axis([980_000, 990_000, 1_000_000]), axis([999_500, 1_000_000, 1_000_500]),
+            axis([1_000_120, 1_000_140]), axis([99.9975, 100, 100.0025]), axis([1_000_000]), axis([]),
+            [f.axis([1_000_120, 1_000_140])(1_000_131.7), f.axis([-20, 0, 20])(-20)]];
+        }"""
+    )
+    assert shown == [
+        ["980K", "990K", "1M"], ["999,500", "1,000,000", "1,000,500"],
+        ["1,000,120", "1,000,140"], ["99.9975", "100.0000", "100.0025"], ["1M"], [],
+        ["1,000,132", "\u221220"],
+    ]  # fmt: skip
+
+
 async def test_instants_are_utc_whatever_the_machine_says(page: Page) -> None:
     shown = await page.evaluate(
         """async () => {

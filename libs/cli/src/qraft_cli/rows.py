@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import msgspec
@@ -12,7 +13,7 @@ from qraft_contracts.arrow_schemas import BARS_SCHEMA, FEATURES_SCHEMA
 from qraft_contracts.billing import MICROCREDITS_PER_CREDIT
 from qraft_contracts.outcomes import Malformed
 from qraft_contracts.times import format_instant
-from qraft_frames.bars import decode_bars
+from qraft_frames.bars import BarBatch, decode_bars
 from qraft_frames.features import decode_features
 
 Row = dict[str, Any]
@@ -63,9 +64,15 @@ def _bar_rows(message: Msg) -> list[Row]:
             "close": float(batch.close[i]),
             "volume": float(batch.volume[i]),
             "revision": batch.revision,
+            **_state_of(batch, i),
         }
         for i, symbol in enumerate(batch.symbols)
     ]
+
+
+def _state_of(batch: BarBatch, i: int) -> Row:
+    """Return what the message says of a symbol beside its bar; what was not known is left out."""
+    return {name: float(values[i]) for name, values in batch.state.items() if math.isfinite(values[i])}
 
 
 def _feature_rows(message: Msg) -> list[Row]:

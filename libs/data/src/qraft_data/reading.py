@@ -175,22 +175,48 @@ def as_of_columns(
         rows: of these symbols only, in the order in which they became known, with symbol, event_at, known_at.
         max_age_s: greatest age of the event; None = it stands until the next.
     """
-    shape = (at_us.size, len(symbols))
-    if not rows.num_rows or not at_us.size:
-        return {column: np.full(shape, np.nan) for column in columns}
+    return as_of_values(known_columns(rows, columns, symbols), len(symbols), at_us, max_age_s=max_age_s)
+
+
+@dataclass(frozen=True, slots=True)
+class KnownColumns:
+    """Rows of a table in the order in which they became known, (n_rows,) each. number: of the row's symbol."""
+
+    known_us: Int64Array
+    event_us: Int64Array
+    number: Int64Array
+    values: dict[str, FloatArray]
+
+
+def known_columns(rows: pa.Table, columns: Sequence[str], symbols: Sequence[str]) -> KnownColumns:
+    """Return the rows as arrays. rows: of these symbols only, with symbol, event_at, known_at."""
     encoded = rows["symbol"].combine_chunks().dictionary_encode()
     numbers = {name: i for i, name in enumerate(symbols)}
     number_of = np.array([numbers[str(name)] for name in encoded.dictionary.to_pylist()], dtype=np.int64)
-    index = as_of_index(
-        np.repeat(at_us, len(symbols)),
+    return KnownColumns(
         micros_column(rows, "known_at"),
-        event_at=micros_column(rows, "event_at"),
-        key=np.tile(np.arange(len(symbols)), at_us.size),
-        known_key=number_of[np.asarray(encoded.indices)],
+        micros_column(rows, "event_at"),
+        number_of[np.asarray(encoded.indices)],
+        {column: float_column(rows, column) for column in columns},
+    )
+
+
+def as_of_values(
+    rows: KnownColumns, n_symbols: int, at_us: Int64Array, *, max_age_s: int | None
+) -> dict[str, FloatArray]:
+    """Return the columns of rows as of each time, as as_of_columns does."""
+    shape = (at_us.size, n_symbols)
+    if not rows.known_us.size or not at_us.size:
+        return {column: np.full(shape, np.nan) for column in rows.values}
+    index = as_of_index(
+        np.repeat(at_us, n_symbols),
+        rows.known_us,
+        event_at=rows.event_us,
+        key=np.tile(np.arange(n_symbols), at_us.size),
+        known_key=rows.number,
         tolerance_us=None if max_age_s is None else max_age_s * SECOND_US,
     ).reshape(shape)
-    values = {column: float_column(rows, column) for column in columns}
-    return {column: np.where(index >= 0, values[column][index], np.nan) for column in columns}
+    return {column: np.where(index >= 0, values[index], np.nan) for column, values in rows.values.items()}
 
 
 def day_before(instant: datetime, n_days: int) -> datetime:

@@ -7,8 +7,8 @@ agree over time is the store's rule that a row which came too late carries a lat
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
@@ -17,7 +17,7 @@ import numpy as np
 from qraft_contracts.kinds import STATE_INPUTS, StateInput, stale_after_s
 from qraft_contracts.origin import Origin
 from qraft_contracts.outcomes import Malformed
-from qraft_data.reading import as_of_columns, earliest_event, known_rows, origins_of
+from qraft_data.reading import KnownColumns, as_of_values, earliest_event, known_columns, known_rows, origins_of
 from qraft_data.times import FloatArray, Int64Array, instant_of
 from qraft_store.bars.port import BarPanel
 from qraft_store.tables.port import TableStore
@@ -43,7 +43,7 @@ class StatePanel:
 
 
 @dataclass(frozen=True, slots=True)
-class _Table:
+class StateTable:
     """
     The inputs of one age that one table gives, of each symbol its own rows or of one series for all symbols.
 
@@ -58,7 +58,26 @@ class _Table:
 
     @property
     def source(self) -> str:
+        """Return how the table is named beside the others that are read."""
         return f"tables/{self.kind}/{self.market}"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Return the fields that the inputs are."""
+        return tuple(dict.fromkeys(it.field for it in self.inputs.values()))
+
+    def symbols_of(self, symbols: Sequence[str]) -> tuple[str, ...]:
+        """Return whose rows are read for some symbols."""
+        series = tuple(dict.fromkeys(it.symbol for it in self.inputs.values() if it.symbol is not None))
+        return series if self.has_series else tuple(symbols)
+
+
+@dataclass(frozen=True, slots=True)
+class StateRows:
+    """Rows of a table as they became known, numbered as StateTable.symbols_of names them; origins: theirs."""
+
+    columns: KnownColumns
+    origins: frozenset[Origin]
 
 
 def read_state(
@@ -89,25 +108,42 @@ def read_state(
     Raises:
         Malformed: if a table is damaged, or holds simulated rows; state is of a market. Not with skips_faults.
     """
+    sources: dict[str, str] = {}
+
+    def read(table: StateTable) -> StateRows:
+        if table.source not in sources:
+            sources[table.source] = tables.version(table.kind, market=table.market) if has_versions else ""
+        return stored_rows(tables, table, symbols, at_us, as_of=as_of)
+
+    wanted = state_tables(market, STATE_INPUTS if names is None else names)
+    panel = joined(wanted, read, symbols=symbols, at_us=at_us, skips_faults=skips_faults)
+    return replace(panel, sources=sources)
+
+
+def joined(
+    tables: Iterable[StateTable],
+    read: Callable[[StateTable], StateRows],
+    *,
+    symbols: Sequence[str],
+    at_us: Int64Array,
+    skips_faults: bool,
+) -> StatePanel:
+    """Return the state of some tables, as read_state does. read: gives all rows that may count at these times."""
     values: dict[str, FloatArray] = {}
     origins: set[Origin] = set()
-    sources: dict[str, str] = {}
     faults: dict[str, str] = {}
-    for table in _tables(market, STATE_INPUTS if names is None else names) if at_us.size and symbols else ():
+    for table in tables if at_us.size and symbols else ():
         try:
-            if table.source not in sources:
-                version = tables.version(table.kind, market=table.market) if has_versions else ""
-                sources[table.source] = version
-            found, whose = _read(tables, table, symbols, at_us, as_of=as_of)
+            rows = read(table)
+            values |= state_values(table, rows, symbols, at_us)
         except Malformed as error:
             if not skips_faults:
                 raise
             faults[table.source] = error.detail or error.reason
             continue
-        origins |= whose
-        values |= found
+        origins |= rows.origins
     ordered = {name: values[name] for name in STATE_INPUTS if name in values}
-    return StatePanel(ordered, frozenset(origins), sources, faults)
+    return StatePanel(ordered, frozenset(origins), faults=faults)
 
 
 def state_of_bars(
@@ -142,35 +178,46 @@ def state_of_bars(
     return StatePanel(values, panel.origins, panel.sources, panel.faults)
 
 
-def _tables(market: str, names: Collection[str]) -> list[_Table]:
+def state_tables(market: str, names: Collection[str]) -> list[StateTable]:
     """Return the tables that give some inputs; those of one table and age are read and joined together."""
-    found: dict[tuple[str, str, bool, int | None], _Table] = {}
+    found: dict[tuple[str, str, bool, int | None], StateTable] = {}
     for name in names if market else ():
         given = STATE_INPUTS[name]
         age_s = stale_after_s(given.kind, given.symbol or "")
-        table = _Table(given.kind, given.market or market, given.symbol is not None, age_s)
+        table = StateTable(given.kind, given.market or market, given.symbol is not None, age_s)
         found.setdefault((table.kind, table.market, table.has_series, age_s), table).inputs[name] = given
     return list(found.values())
 
 
-def _read(
-    tables: TableStore, table: _Table, symbols: Sequence[str], at_us: Int64Array, *, as_of: datetime
-) -> tuple[dict[str, FloatArray], set[Origin]]:
-    series = tuple(dict.fromkeys(it.symbol for it in table.inputs.values() if it.symbol is not None))
-    wanted = series if table.has_series else tuple(symbols)
-    columns = tuple(dict.fromkeys(it.field for it in table.inputs.values()))
+def stored_rows(
+    tables: TableStore, table: StateTable, symbols: Sequence[str], at_us: Int64Array, *, as_of: datetime
+) -> StateRows:
+    """Return the rows that may be the state of a table at some times, out of the store."""
+    wanted, columns = table.symbols_of(symbols), table.columns
     rows = known_rows(
         tables, table.kind, table.market, wanted, start=earliest_event(int(at_us[0]), table.age_s),
         end=instant_of(int(at_us[-1])), as_of=as_of, columns=columns,
     )  # fmt: skip
-    if not rows.num_rows:
-        return {}, set()
-    origins = origins_of(rows)
-    if Origin.SIMULATED in origins:
+    return StateRows(known_columns(rows, columns, wanted), frozenset(origins_of(rows)))
+
+
+def state_values(
+    table: StateTable, rows: StateRows, symbols: Sequence[str], at_us: Int64Array
+) -> dict[str, FloatArray]:
+    """
+    Return the inputs of a table at some times, (n_rows, n_symbols) each; one without a known value is absent.
+
+    Raises:
+        Malformed: if some rows are simulated; state is of a market.
+    """
+    if Origin.SIMULATED in rows.origins:
         raise Malformed("origin_conflict", f"expected rows of a market in {table.source}, found simulated ones")
+    if not rows.columns.known_us.size:
+        return {}
+    wanted = table.symbols_of(symbols)
     step = max(1, _CELLS_MAX // len(wanted))
     parts = [
-        as_of_columns(rows, columns, wanted, at_us[first : first + step], max_age_s=table.age_s)
+        as_of_values(rows.columns, len(wanted), at_us[first : first + step], max_age_s=table.age_s)
         for first in range(0, at_us.size, step)
     ]
     found = {}
@@ -181,4 +228,4 @@ def _read(
             values = np.repeat(one[:, None], len(symbols), axis=1)
         if np.isfinite(values).any():
             found[name] = values
-    return found, origins
+    return found

@@ -15,6 +15,7 @@ from svc_execution.domain.desk import (
     LatenciesView,
     LatencyView,
     PositionView,
+    StartingView,
 )
 from svc_execution.domain.latency import LatencyLog
 from svc_execution.ports import DeskReader, DeskSnapshot
@@ -115,4 +116,5 @@ def _latencies(log: LatencyLog) -> LatenciesView:
     return LatenciesView(
         hops=[HopView(hop.name, hop.p50_ms, hop.p99_ms, hop.n) for hop in log.hops()],
         total=LatencyView(total.p50_ms, total.p99_ms, total.n),
+        starting=StartingView(log.starting.n, log.starting.max_ms),
     )

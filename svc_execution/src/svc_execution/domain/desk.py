@@ -105,11 +105,19 @@ class HopView(msgspec.Struct, frozen=True):
     n: int
 
 
+class StartingView(msgspec.Struct, frozen=True):
+    """The bars that waited for the line's start and are not among the others. max_ms: of the slowest."""
+
+    n: int
+    max_ms: float
+
+
 class LatenciesView(msgspec.Struct, frozen=True):
     """Each hop, and from the publish of the bar to the publish of its orders."""
 
     hops: list[HopView]
     total: LatencyView
+    starting: StartingView
 
 
 class DeskView(msgspec.Struct, frozen=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -20,6 +21,7 @@ from qraft_data.audit.page import audit_page
 from qraft_data.audit.run import Auditor
 from qraft_data.library import DataLibrary
 from qraft_frames.bars import BarBatch
+from qraft_store.tables.memory import MemoryTables
 
 N_DAYS = 4
 END = T0 + timedelta(days=N_DAYS)
@@ -131,6 +133,36 @@ def test_two_audits_of_the_same_lake_have_the_same_bytes(library: DataLibrary) -
 
     assert msgspec.json.encode(first) == msgspec.json.encode(second)
     assert audit_page(first) == audit_page(second)
+
+
+@pytest.mark.parametrize("hours", [0.01, 1e-9, 1e9, math.nan])
+def test_period_that_no_venue_has_is_named_and_owes_no_rows_of_its_own(library: DataLibrary, hours: float) -> None:
+    put_everything(library)
+
+    class Forged(MemoryTables):
+        """Rows as a forged file would hold them: past the bounds of the dictionary."""
+
+        def read(self, kind: str, **options: Any) -> pa.Table:
+            rows = library.tables.read(kind, **options)
+            if kind != "funding":
+                return rows
+            place = rows.schema.get_field_index("period_hours")
+            return rows.set_column(place, "period_hours", pa.array([hours] * rows.num_rows))
+
+        def markets(self, kind: str) -> tuple[str, ...]:
+            return library.tables.markets(kind)
+
+        def symbols(self, kind: str, *, market: str) -> tuple[str, ...]:
+            return library.tables.symbols(kind, market=market)
+
+    window = Window(FULL_SINCE, END)
+    auditor = Auditor(library.bars, Forged(), Thresholds(), lambda _done, _total: None)
+    found = auditor.audit(mode="full", market=MARKET, interval="5m", window=window)
+
+    funding = of(found, "funding")
+    assert funding.is_required and funding.verdict is Verdict.NOT_READY and not found.ready
+    assert funding.reasons[0].startswith(f"period_hours is {hours:g}, ")
+    assert funding.n_expected == (END - FULL_SINCE) // timedelta(hours=8)
 
 
 def test_page_names_every_gap_and_asks_nothing_of_the_network(library: DataLibrary) -> None:

@@ -23,8 +23,6 @@ MARKET_CALENDARS: Final = {"us.equities": "XNYS", "us.macro": "XNYS"}
 NO_CALENDAR_SUFFIXES: Final = ("fx", "fx.1h")
 # They happen when they happen.
 _AT_WILL: Final = ("corporate_actions",)
-# What a perpetual market needs before a model is trained on it.
-REQUIRED_KINDS: Final = ("bars", "funding", "open_interest", "basis")
 
 
 @dataclass(frozen=True, slots=True)

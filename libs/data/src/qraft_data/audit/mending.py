@@ -10,6 +10,7 @@ from qraft_contracts.times import parse_instant
 # Made of what is stored; no venue tells them as a series.
 DERIVED: Final = (
     "basis", "book_state", "trade_flow", "liquidation_flow", "mark_premium", "series_state", "event_density",
+    "text_state",
 )  # fmt: skip
 # What `qraft data collect --source exchange` asks venues for.
 TOLD_BY_VENUES: Final = (

@@ -8,7 +8,7 @@ merged away meanwhile starts again from the newer manifest.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Final, TypeVar
@@ -21,9 +21,9 @@ from qraft_store.checked import Checked
 from qraft_store.tables.content import content_hash, version_of
 from qraft_store.tables.folder import TableFolder
 from qraft_store.tables.manifest import MANIFEST, Manifest, Part, foreign_partitions, grouped, load_manifest
-from qraft_store.tables.port import Appended, Revisions
+from qraft_store.tables.port import Appended, Pieces, Revisions
 from qraft_store.tables.quarantine import read_quarantine
-from qraft_store.tables.scan import Query, last_rows, partition_rows, scan
+from qraft_store.tables.scan import END_OF_TIME, Query, last_rows, partition_rows, pieces, scan
 from qraft_store.tables.schema import check_market, instant_of, is_market, kind_of, micros, wanted_columns
 from qraft_store.tables.verify import check_table
 from qraft_store.tables.writer import TableWriter
@@ -105,6 +105,39 @@ class ParquetTables:
             revisions="latest",
         )
         return self._on_disk(kind, market, lambda folder, manifest: last_rows(folder, manifest, query, n))
+
+    def mark(self, kind: str, *, market: str) -> str:
+        """Return which manifest is in force; see the port."""
+        identity = _identity(self._folder(kind, market).hot)
+        return "" if identity is None else repr(identity)
+
+    def pieces(
+        self,
+        kind: str,
+        *,
+        market: str,
+        symbols: Sequence[str],
+        start: datetime,
+        end: datetime,
+        columns: Sequence[str],
+        known: Collection[str],
+    ) -> Pieces:
+        """
+        Return the files of a range and the rows of those that are not known; see the port.
+
+        Raises:
+            Malformed: if such a file is damaged.
+        """
+        query = Query(
+            kind=kind_of(kind),
+            symbols=tuple(symbols),
+            first=micros(start) + 1,
+            last=micros(end),
+            known=END_OF_TIME,
+            columns=tuple(wanted_columns(kind, columns)),
+            revisions="all",
+        )
+        return self._on_disk(kind, market, lambda folder, manifest: pieces(folder, manifest, query, known))
 
     def markets(self, kind: str) -> tuple[str, ...]:
         """Return the markets that have rows of a kind, sorted."""
@@ -192,11 +225,9 @@ class ParquetTables:
 
     def _manifest(self, kind: str, market: str) -> Manifest:
         folder = self._folder(kind, market).hot
-        try:
-            status = (folder / MANIFEST).stat()
-        except FileNotFoundError:
+        identity = _identity(folder)
+        if identity is None:
             return Manifest(kind, market)
-        identity = (status.st_ino, status.st_mtime_ns, status.st_size)
         kept = self._manifests.get(folder)
         if kept is None or kept[0] != identity:
             kept = self._manifests[folder] = (identity, load_manifest(folder) or Manifest(kind, market))
@@ -238,3 +269,12 @@ class ParquetTables:
                 self._contents.clear()
             self._contents[files] = content_hash(partition_rows(folder, parts, kind=kind_of(kind)))
         return self._contents[files]
+
+
+def _identity(folder: Path) -> tuple[int, int, int] | None:
+    """Return what tells a folder's manifest from those that it replaced, None where there is none."""
+    try:
+        status = (folder / MANIFEST).stat()
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby
@@ -14,7 +14,7 @@ import pyarrow as pa
 from qraft_contracts.kinds import Field, Kind
 from qraft_store.tables.content import content_hash, version_of
 from qraft_store.tables.layout import partition_name
-from qraft_store.tables.port import Appended, Revisions
+from qraft_store.tables.port import Appended, Pieces, Revisions
 from qraft_store.tables.rows import KNOWN_EARLIER, OTHER_VALUES
 from qraft_store.tables.rules import LAST_MICROS, ORIGINS, first_micros
 from qraft_store.tables.schema import check_market, conform, instant_of, kind_of, micros, table_schema, wanted_columns
@@ -113,6 +113,35 @@ class MemoryTables:
             if n > 0
         ]
         return _table_of(kind, sorted(newest, key=lambda row: (row["event_at"], row["symbol"], row["row_id"])))
+
+    def mark(self, kind: str, *, market: str) -> str:
+        """Return how many rows there are: rows only come; see the port."""
+        n_rows = sum(len(group) for group in self._table(kind, market).sorted())
+        return str(n_rows) if n_rows else ""
+
+    def pieces(
+        self,
+        kind: str,
+        *,
+        market: str,
+        symbols: Sequence[str],
+        start: datetime,
+        end: datetime,
+        columns: Sequence[str],
+        known: Collection[str],
+    ) -> Pieces:
+        """Return the table as one piece, another one after every row; see the port."""
+        name, first, last = self.mark(kind, market=market), micros(start), micros(end)
+        groups = [
+            group for group in self._table(kind, market).sorted()
+            if group[0]["symbol"] in symbols and group[0]["event_at"] > first
+        ]  # fmt: skip
+        found = [row for group in groups if group[0]["event_at"] <= last for row in group]
+        cut = frozenset({name} if len(found) < sum(len(group) for group in groups) else ())
+        if not found:
+            return Pieces(frozenset(), cut, {})
+        rows = {} if name in known else {name: _table_of(kind, found).select(wanted_columns(kind, columns))}
+        return Pieces(frozenset({name}), cut, rows)
 
     def markets(self, kind: str) -> tuple[str, ...]:
         """Return the markets that have rows of a kind, sorted."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import pyarrow as pa
 
@@ -20,6 +20,20 @@ class Appended:
     n_new: int
     n_repeated: int
     n_quarantined: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """
+    The pieces in which the rows of a range are stored now. What a piece holds never changes under its name.
+
+    names: of all pieces that may hold such rows. cut: of all that may hold rows after the range. rows: of the pieces
+    that the caller did not have yet, by name: every revision, whenever known, sorted as a read is.
+    """
+
+    names: frozenset[str]
+    cut: frozenset[str]
+    rows: Mapping[str, pa.Table]
 
 
 class TableStore(Protocol):
@@ -83,4 +97,31 @@ class TableStore(Protocol):
 
     def quarantine(self, kind: str, *, market: str) -> pa.Table:
         """Return the quarantined rows: the columns as received, as text where they do not fit, and `reason`."""
+        ...
+
+
+@runtime_checkable
+class PiecedTables(TableStore, Protocol):
+    """A TableStore of which a reader that keeps rows in memory reads only what it has not seen."""
+
+    def mark(self, kind: str, *, market: str) -> str:
+        """Return what is another text after every row stored, and costs next to nothing; "" where there is no table."""
+        ...
+
+    def pieces(
+        self,
+        kind: str,
+        *,
+        market: str,
+        symbols: Sequence[str],
+        start: datetime,
+        end: datetime,
+        columns: Sequence[str],
+        known: Collection[str],
+    ) -> Pieces:
+        """
+        Return what a reader of the rows with start < event_at <= end lacks.
+
+        known: names of the pieces whose rows of this range the reader has.
+        """
         ...

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -14,9 +14,12 @@ from qraft_contracts.kinds import Kind
 from qraft_store.tables.folder import TableFolder
 from qraft_store.tables.manifest import Manifest, Part, overlaps
 from qraft_store.tables.parts import keep, read_part, with_symbols
-from qraft_store.tables.port import Revisions
+from qraft_store.tables.port import Pieces, Revisions
 from qraft_store.tables.rows import latest, order_of
 from qraft_store.tables.schema import NAME_COLUMNS, micros_of, table_schema
+
+# After every instant that a row may name.
+END_OF_TIME: Final = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,21 @@ def scan(folder: TableFolder, manifest: Manifest, query: Query) -> pa.Table:
     schema = table_schema(query.kind.name)
     wanted = pa.schema([schema.field(name) for name in query.columns])
     return pa.concat_tables([wanted.empty_table(), *(table.select(query.columns) for table in found)]).cast(wanted)
+
+
+def pieces(folder: TableFolder, manifest: Manifest, query: Query, known: Collection[str]) -> Pieces:
+    """Return the files that a query wants, and the wanted rows of those that are not known."""
+    bits = None if query.symbols is None else manifest.bits(query.symbols)
+    parts = [part for parts in manifest.partitions.values() for part in parts]
+    touched = [part for part in parts if query.touches(part, bits)]
+    later = replace(query, first=query.last + 1, last=END_OF_TIME)
+    rows = {
+        part.file: _partition(folder, [part], query).select(list(query.columns))
+        for part in touched
+        if part.file not in known
+    }
+    cut = frozenset(part.file for part in parts if later.touches(part, bits))
+    return Pieces(frozenset(part.file for part in touched), cut, rows)
 
 
 def _partition(folder: TableFolder, parts: Sequence[Part], query: Query, *, newest_groups: int = 0) -> pa.Table:

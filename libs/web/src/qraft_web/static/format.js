@@ -2,13 +2,14 @@
 
 export const MISSING = "–";
 const MINUS = "\u2212";
+const COMPACT_DIGITS = 4;
 
 /** Return the formatters of one language tag. Fractions in, per cent or basis points out. */
 export function createFormat(tag) {
   const number = (options) => new Intl.NumberFormat(tag, options);
   const fixed = cached((digits) => number({ minimumFractionDigits: digits, maximumFractionDigits: digits }));
   const upTo = cached((digits) => number({ maximumFractionDigits: digits }));
-  const compact = number({ notation: "compact", maximumSignificantDigits: 4 });
+  const compact = number({ notation: "compact", maximumSignificantDigits: COMPACT_DIGITS });
   const day = instantFormat(tag, { year: "numeric", month: "2-digit", day: "2-digit" });
   const minute = instantFormat(tag, { hour: "2-digit", minute: "2-digit" });
 
@@ -21,6 +22,14 @@ export function createFormat(tag) {
     moneyCents: (value) => text(value, (x) => fixed(2).format(clean(x, 2))),
     moneySigned: (value) => signed(value, (x) => fixed(0).format(clean(x, 0))),
     compact: (value) => text(value, (x) => compact.format(x)),
+    /** Return the renderer of an axis with these marks: compact where that says each of them, else as fine as their step. */
+    axis: (marks) => {
+      const step = smallestStep(marks);
+      const isSaid = (mark) => Math.abs(Number(mark.toPrecision(COMPACT_DIGITS)) - mark) < step / 100;
+      if (marks.every(isSaid)) return format.compact;
+      const digits = stepDigits(step);
+      return (value) => format.fixed(value, digits);
+    },
     price: (value) => text(value, (x) => fixed(priceDigits(x)).format(x)),
     quantity: (value) => text(value, (x) => upTo(quantityDigits(x)).format(x)),
     percent: (value, digits = 2) => text(value, (x) => `${fixed(digits).format(clean(x * 100, digits))}%`),
@@ -39,6 +48,20 @@ export function priceDigits(price) {
   const size = Math.abs(price);
   if (size === 0) return 2;
   return Math.min(8, Math.max(size >= 1_000 ? 1 : 2, 4 - Math.floor(Math.log10(size))));
+}
+
+function smallestStep(marks) {
+  const steps = marks.slice(1).map((mark, index) => Math.abs(mark - marks[index])).filter((step) => step > 0);
+  return Math.min(...steps);
+}
+
+// As many decimals as tell a step such as 2.5 exactly.
+function stepDigits(step) {
+  for (let digits = 0; digits < 8; digits += 1) {
+    const scaled = step * 10 ** digits;
+    if (scaled > 0.5 && Math.abs(scaled - Math.round(scaled)) < 1e-6 * scaled) return digits;
+  }
+  return 8;
 }
 
 function quantityDigits(quantity) {

@@ -35,9 +35,20 @@ export function createEquitySection(page) {
 
 function make(page, container, onValues) {
   const chart = createTimeChart(container, { localeTag: page.i18n.tag });
+  // A day in which equity moves by 0.01 % has marks such as 1,000,120 and 1,000,140, which are both 1M.
+  let marks = [];
+  const priceFormat = {
+    type: "custom",
+    minMove: 0.01,
+    formatter: (value) => page.format.axis(marks)(value),
+    tickmarksFormatter: (values) => {
+      marks = values;
+      return values.map(page.format.axis(values));
+    },
+  };
   const equity = chart.addSeries("area", {
     tokens: { lineColor: "--accent", topColor: "--area-top", bottomColor: "--area-bottom" },
-    options: { lineWidth: 2, priceLineVisible: false, priceFormat: { type: "custom", minMove: 0.01, formatter: (value) => page.format.compact(value) } },
+    options: { lineWidth: 2, priceLineVisible: false, priceFormat },
   });
   const drawdown = chart.addSeries("area", {
     tokens: { lineColor: "--down", topColor: "--loss-top", bottomColor: "--loss-bottom" },

@@ -25,13 +25,15 @@ export function drawRefusals(page) {
 }
 
 export function drawLatency(page) {
-  const { i18n, desk } = page;
-  const { hops, total } = desk.latency;
+  const { i18n, desk, format } = page;
+  const { hops, total, starting } = desk.latency;
   const measured = hops.filter(({ n }) => n > 0);
-  if (measured.length === 0) return replace(byId("latency"), emptyState(i18n.t("latency.empty"), i18n.t("latency.empty.text")));
+  const apart = starting.n > 0 ? i18n.t("latency.starting", { n: format.integer(starting.n), max: format.milliseconds(starting.max_ms) }) : null;
+  if (measured.length === 0) return replace(byId("latency"), emptyState(i18n.t("latency.empty"), apart ?? i18n.t("latency.empty.text")));
   const slowest = Math.max(...measured.map(({ p99_ms: p99 }) => p99), total.p99_ms);
   const rows = measured.map((hop) => hopRow(page, hop, slowest));
-  return replace(byId("latency"), h("div", { class: "hops" }, rows, hopRow(page, { ...total, name: i18n.t("latency.total") }, slowest, "hop-total")));
+  return replace(byId("latency"), h("div", { class: "hops" }, rows, hopRow(page, { ...total, name: i18n.t("latency.total") }, slowest, "hop-total"),
+    apart === null ? null : h("span", { class: "card-note" }, apart)));
 }
 
 function hopRow({ i18n, format }, { name, p50_ms: p50, p99_ms: p99, n }, slowest, className = "") {
