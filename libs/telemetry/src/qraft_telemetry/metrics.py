@@ -99,7 +99,8 @@ FEED_AGE = Gauge(
 )
 FEED_ERRORS = Counter(
     "qraft_feed_errors_total",
-    "Polls that failed, by reason. exchange_banned, exchange_away: the venue; schema_drift: it changed its format.",
+    "Polls that failed, by reason. exchange_banned, exchange_away: the venue; schema_drift: it changed its format; "
+    "too_many_rows, not_polled: a hole, whose intervals stay missing.",
     ("market", "kind", "reason"),
 )
 STAGE_SECONDS = Histogram(
