@@ -39,3 +39,11 @@ def test_line_that_never_keeps_up_is_not_taken_for_one_that_starts() -> None:
         record(log, i, 1_000)
 
     assert log.starting.n == N_STARTING_MAX and log.total().n == 100 - N_STARTING_MAX
+
+
+def test_line_that_is_always_slower_than_its_bars_is_measured_after_a_minute() -> None:
+    log = LatencyLog()
+    for i in range(60):
+        record(log, 60_000 * i, 70_000)
+
+    assert log.starting.n <= 3 and log.total().p50_ms == 70_000.0

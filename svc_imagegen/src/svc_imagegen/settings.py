@@ -52,7 +52,7 @@ class ImagegenSettings(BaseSettings):
     @classmethod
     def _check_roles(cls, value: frozenset[str]) -> frozenset[str]:
         if not value or not value <= {GATEWAY, WORKER}:
-            raise ValueError(f"expected gateway, worker or both, received {sorted(value)}")
+            raise ValueError("expected gateway, worker or both")
         return value
 
     @property

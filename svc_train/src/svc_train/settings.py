@@ -21,7 +21,7 @@ def _split(value: object) -> object:
 def _known_horizons(value: tuple[str, ...]) -> tuple[str, ...]:
     unknown = [horizon for horizon in value if horizon not in HORIZON_SECONDS]
     if unknown or not value or len(set(value)) != len(value):
-        raise ValueError(f"expected distinct horizons out of {list(HORIZONS)}, received {list(value)}")
+        raise ValueError(f"expected distinct horizons out of {list(HORIZONS)}")
     return value
 
 

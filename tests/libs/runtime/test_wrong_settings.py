@@ -6,18 +6,20 @@ import subprocess
 import sys
 
 import pytest
+from pydantic import ValidationError
 
-from qraft_runtime.wrong_settings import EXIT_USAGE
+from qraft_runtime.settings import CommonSettings
+from qraft_runtime.wrong_settings import EXIT_USAGE, wrong_settings
 
-SERVICES = {
+MISTYPED = {
     "svc_inference": "QRAFT_INFERENCE_N_THREADS",
     "svc_execution": "QRAFT_EXECUTION_START_CASH",
-    "svc_features": "QRAFT_HTTP_PORT",
-    "svc_imagegen": "QRAFT_HTTP_PORT",
+    "svc_features": "QRAFT_INTERVAL",
+    "svc_imagegen": "QRAFT_IMAGEGEN_ROLES",
 }
 
 
-@pytest.mark.parametrize(("service", "variable"), SERVICES.items())
+@pytest.mark.parametrize(("service", "variable"), MISTYPED.items())
 def test_mistyped_variable_is_named_in_one_line_without_its_value(tmp_path, service, variable):
     environment = os.environ | {variable: "s3cret", "QRAFT_HOME": str(tmp_path)}
 
@@ -31,3 +33,21 @@ def test_mistyped_variable_is_named_in_one_line_without_its_value(tmp_path, serv
     assert told["level"] == "error"
     assert f"{variable}: " in told["detail"]
     assert "s3cret" not in line
+
+
+@pytest.mark.parametrize("variable", ["QRAFT_LOG_LEVEL", "QRAFT_INTERVAL", "QRAFT_HTTP_PORT"])
+def test_every_variable_that_all_services_share_is_looked_at_before_one_starts(monkeypatch, variable):
+    monkeypatch.setenv(variable, "s3cret")
+
+    with pytest.raises(ValidationError) as caught:
+        CommonSettings()
+
+    told = wrong_settings(caught.value)
+    assert told.startswith(f"{variable}: ")
+    assert "s3cret" not in told
+
+
+def test_level_may_be_written_small(monkeypatch):
+    monkeypatch.setenv("QRAFT_LOG_LEVEL", "debug")
+
+    assert CommonSettings().log_level == "DEBUG"

@@ -13,9 +13,12 @@ import numpy as np
 N_BARS = 2_000
 # A hop trace has one entry a service; more is a loop or an attack.
 N_HOPS_MAX = 16
-# What a start may take out of the figures: as many bars as svc_ingest sends ahead of a slow reader.
+# What a start may take out of the figures: as many bars as svc_ingest sends ahead of a slow reader, and of no more than
+# a minute. A line that is always slower than its bars is no line that starts.
 N_STARTING_MAX = 64
+STARTING_MAX_S = 60.0
 _NS_PER_MS = 1e6
+_NS_PER_S = 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,7 @@ class LatencyLog:
         self._hops: dict[str, deque[float]] = {}
         self._total: deque[float] = deque(maxlen=N_BARS)
         self._done_ns = 0
+        self._first_done_ns = 0
         self._is_starting = True
         self.starting = Starting()
 
@@ -59,6 +63,7 @@ class LatencyLog:
         if self._is_starting and self._has_waited(hops[0][1]):
             self.starting = Starting(self.starting.n + 1, max(self.starting.max_ms, total_ms))
             self._done_ns = max(self._done_ns, hops[-1][1])
+            self._first_done_ns = self._first_done_ns or hops[-1][1]
             return
         self._is_starting = False
         for (_, before), (name, after) in pairwise(hops):
@@ -67,8 +72,8 @@ class LatencyLog:
 
     def _has_waited(self, published_ns: int) -> bool:
         """Return whether a bar is the first one, or was behind one that was."""
-        n = self.starting.n
-        return n == 0 or (published_ns <= self._done_ns and n < N_STARTING_MAX)
+        n, latest_ns = self.starting.n, self._first_done_ns + STARTING_MAX_S * _NS_PER_S
+        return n == 0 or (published_ns <= min(self._done_ns, latest_ns) and n < N_STARTING_MAX)
 
     def hops(self) -> list[HopLatency]:
         """Return the percentiles of each hop, in the order in which hops were first seen."""
