@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-OUT = Console()
-ERRORS = Console(stderr=True)
+# What is piped is not folded: one greps it.
+_PIPED_WIDTH = 240
+
+
+def _console(stream: TextIO) -> Console:
+    is_seen = stream.isatty() or "COLUMNS" in os.environ
+    return Console(stderr=stream is sys.stderr, width=None if is_seen else _PIPED_WIDTH)
+
+
+OUT = _console(sys.stdout)
+ERRORS = _console(sys.stderr)
 
 ORIGIN_STYLE = {"real": "bold black on green", "replay": "bold black on cyan", "simulated": "bold white on red"}
 

@@ -10,6 +10,8 @@ from typing import Annotated
 
 import msgspec
 import typer
+from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 
 from qraft_cli.console import OUT, origin_badge
@@ -79,20 +81,22 @@ async def _list(as_json: bool) -> None:
         OUT.print("no model is registered yet: `make run` trains a first one, `python -m svc_train` another")
         return
     in_force = {decision.decision_id for decision in active.values()}
-    table = Table()
-    for name in ("at (UTC)", "action", "model", "horizons", "actor"):
-        table.add_column(name, no_wrap=True)
-    table.add_column("reason")
     for _, group in itertools.groupby(reversed(decisions), key=_command_of):
         moves = list(group)[::-1]
         first = moves[0]
-        action = "[bold red]refused[/]" if first.refusal else f"{first.action} ({first.stage})"
         names = [f"[green]{m.slot.horizon}*[/]" if m.decision_id in in_force else m.slot.horizon for m in moves]
-        why = f"{first.reason} [red]({first.refusal})[/]" if first.refusal else first.reason
+        what = f"[bold red]{'refused':17}[/]" if first.refusal else f"{_named(first):17}"
         at = f"{first.decided_at:%Y-%m-%d %H:%M:%S}"
-        table.add_row(at, action, first.model_id, " ".join(names), first.actor, why)
-    OUT.print(table)
+        OUT.print(f"{at}  {what}  {first.model_id}  {' '.join(names)}", highlight=False)
+        why = f" [red]({first.refusal})[/]" if first.refusal else ""
+        OUT.print(Padding(f"by {escape(first.actor)}: {escape(first.reason)}{why}", (0, 0, 0, len(at) + 2)))
     OUT.print("[green]*[/] active now", highlight=False)
+
+
+def _named(decision: Decision) -> str:
+    """Return what was decided, with its stage where that says more."""
+    action, stage = str(decision.action), str(decision.stage)
+    return action if action == stage else f"{action} ({stage})"
 
 
 def _command_of(decision: Decision) -> tuple[object, ...]:
