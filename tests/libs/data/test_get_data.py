@@ -10,10 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.libs.data.data_kit import T0, at, memory_library, put_bars, put_rows
 
+from qraft_contracts.kinds import TEXT_MARKET
 from qraft_contracts.origin import Origin
 from qraft_contracts.outcomes import Refused
 from qraft_data.library import DataLibrary
-from qraft_data.query import FieldRef, parse_field
+from qraft_data.query import FieldRef, Query, engine_inputs, parse_field
 
 _FUNDING = "funding.funding_rate"
 
@@ -292,6 +293,16 @@ def test_a_series_for_all_symbols_is_the_input_of_its_name_and_no_other() -> Non
 
     assert panel.inputs().keys() == {"close", "vix"}
     assert panel.inputs()["vix"].tolist() == [[20.0, 20.0]]
+
+
+@pytest.mark.parametrize(
+    ("market", "found"), [(TEXT_MARKET, {"close", "text_heat"}), ("text.000000000000", {"close"}), (None, {"close"})]
+)
+def test_texts_of_another_pipeline_are_no_input(market: str | None, found: set[str]) -> None:
+    fields = (FieldRef(metric="bars.close"), FieldRef(metric="text_state.posts_heat_1h", market=market))
+    query = Query(market="binance.perp", symbols=("BTCUSDT",), start=T0, end=at(1), fields=fields)
+
+    assert engine_inputs(query).keys() == found
 
 
 _EVENTS = st.lists(

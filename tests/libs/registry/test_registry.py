@@ -174,7 +174,7 @@ async def test_rollback_without_an_earlier_model_is_refused_and_recorded(bench: 
 async def test_qualified_is_refused_because_its_gates_come_later(bench: Bench) -> None:
     model_id = await bench.active(b"one")
 
-    with pytest.raises(Refused, match=r"no_qualified_gates.*later issue"):
+    with pytest.raises(Refused, match=r"no_qualified_gates.*later version"):
         await bench.registry.promote(model_id, stage=Stage.QUALIFIED, actor="ada", reason="hope")
 
     assert {d.stage for d in (await bench.registry.active()).values()} == {Stage.PAPER}

@@ -7,15 +7,31 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from tests.libs.registry.kit import FEATURES, SIGNATURE, proof_of
+from tests.libs.registry.kit import (
+    FEATURES,
+    NOW,
+    QUERY,
+    SIGNATURE,
+    VERSIONS,
+    proof_of,
+    put_model,
+    record_of,
+    trained_on,
+)
 from tests.libs.registry.test_proofs import judge_record as _judge
 
-from qraft_contracts.kinds import TEXT_SIGNATURE
+from qraft_contracts.kinds import TEXT_MARKET, TEXT_SIGNATURE
 from qraft_contracts.origin import Origin
+from qraft_contracts.outcomes import Refused
+from qraft_contracts.snapshots import snapshot_id_of
 from qraft_quant.proof.subjects import OHLCV, ProvenFeatures
+from qraft_registry.artefacts import snapshot_input
+from qraft_registry.memory import MemoryRegistryStore
 from qraft_registry.proof_record import ProvenColumn, ProvenControl, TextData
 from qraft_registry.proof_rules import TEXT_CONTROLS_REQUIRED, TEXT_KINDS_REQUIRED, text_shortfall
 from qraft_registry.proving import prove_features
+from qraft_registry.registry import Registry
+from qraft_store.artefacts.memory import MemoryArtefactStore
 from qraft_store.bars.port import BarPanel
 
 READS_TEXTS = ("close", "text_heat", "news_sentiment")
@@ -95,3 +111,46 @@ def test_features_that_read_texts_are_not_proven_without_whoever_proves_texts() 
 
     with pytest.raises(ValueError, match=r"prover of texts.*posts_heat_1h"):
         prove_features(bars, reading, seed=7)
+
+
+FOREIGN = "text.000000000000"
+_STATE = "tables/text_state"
+_HEAT = {"metric": "text_state.posts_heat_1h", "market": TEXT_MARKET}
+_DAY = {"metric": "text_state.posts_heat_24h", "market": TEXT_MARKET}
+_FROM_QUERY_S = {"metric": "text_state.posts_heat_1h", "market": None}
+
+
+@pytest.mark.parametrize(
+    ("fields", "markets", "proof", "reason"),
+    [
+        ((_HEAT,), (TEXT_MARKET,), TEXTS, None),
+        ((_HEAT,), (TEXT_MARKET,), TEXTS | {"inputs": ()}, None),
+        ((_HEAT,), (TEXT_MARKET,), {"inputs": ()}, "no_text_proof"),
+        ((_HEAT, _DAY), (TEXT_MARKET,), TEXTS, r"incomplete_proof: text_bucket of \['posts_heat_24h'\]"),
+        ((), (TEXT_MARKET,), TEXTS, r"incomplete_proof: text_bucket of .* \(10 in all\)"),
+        ((_HEAT | {"market": FOREIGN},), (FOREIGN,), {"inputs": ()}, f"texts_of_other_pipelines.*{FOREIGN}"),
+        ((_HEAT,), (TEXT_MARKET, FOREIGN), TEXTS, f"texts_of_other_pipelines.*{FOREIGN}"),
+        ((_FROM_QUERY_S,), (), TEXTS, r"texts_of_other_pipelines.*\['crypto'\]"),
+    ],
+)
+async def test_model_of_a_snapshot_with_texts_needs_their_proof_whatever_the_record_says(
+    fields: tuple[dict[str, str], ...], markets: tuple[str, ...], proof: dict[str, Any], reason: str | None
+) -> None:
+    query = QUERY | {"fields": [{"metric": "bars.close"}, *fields]}
+    versions = VERSIONS | {f"{_STATE}/{market}": "x" for market in markets}
+    snapshot_id, artefacts = snapshot_id_of(query, versions), MemoryArtefactStore()
+    record = record_of(snapshot_id=snapshot_id, query=query, versions=versions)
+    read = {"inputs": {snapshot_input(snapshot_id): Origin.REPLAY}}
+    model_id = await put_model(
+        artefacts, b"model", manifest={"data": trained_on(record, snapshot_id=snapshot_id)},
+        evidence={"data_quality": read, "origin": read}, proof=proof_of(**proof), snapshot=record,
+        snapshot_id=snapshot_id,
+    )  # fmt: skip
+    registry = Registry(store=MemoryRegistryStore(), artefacts=artefacts, now=lambda: NOW)
+    await registry.register_candidate(model_id, actor="ann", reason="new")
+
+    if reason is None:
+        await registry.promote(model_id, actor="ann", reason="good")
+    else:
+        with pytest.raises(Refused, match=f"gate_failed: leakage: {reason}"):
+            await registry.promote(model_id, actor="ann", reason="good")

@@ -304,7 +304,7 @@ class StateInput:
 
 # The pipeline of texts whose buckets stand in `text_state`: the signature of qraft_text's filters, words and buckets.
 # Its rows lie in a market of its own, so that what another pipeline made is never read as if this one had.
-TEXT_SIGNATURE: Final = "9ea16856b218cc94daad40f91ae7b2eed1fd731c687b45af3f6c902c421b5ebe"
+TEXT_SIGNATURE: Final = "3a9113304698ba115d77e2e43bdf039591c10d6fdb28a8dad2b3753d63e60fff"
 TEXT_MARKET: Final = f"text.{TEXT_SIGNATURE[:12]}"
 
 # What a bar message may carry beside the bar itself: the newest value of each metric known at the bar's end, made by

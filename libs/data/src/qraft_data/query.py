@@ -178,18 +178,17 @@ def engine_inputs(query: Query) -> dict[str, str]:
     """
     Return which field of a query is which input of the feature engine: open to volume, and STATE_INPUTS.
 
-    Bars count from the query's own market only; a state of the same symbol may come from another one, and a state that
-    is one series for all symbols counts only as that series, such as macro.value@us.macro:VIX.
+    Bars count from the query's own market only; a state of the same symbol may come from another one. An input that
+    names its market or series counts only from there, such as macro.value@us.macro:VIX, and text_state only from the
+    market of its pipeline: under another's name numbers mean something else.
 
     Raises:
         ValueError: if two fields would be the same state.
     """
-    names = {(f"bars.{name}", _series(None, None)): name for name in BAR_INPUTS}
-    names |= {(f"{it.kind}.{it.field}", _series(it.market, it.symbol)): name for name, it in STATE_INPUTS.items()}
     found: dict[str, str] = {}
     for ref in query.fields:
-        name = names.get((ref.metric, _series(ref.market, ref.symbol)))
-        if name is None or (ref.market is not None and ref.kind.name == "bars"):
+        name = _input_of(ref)
+        if name is None:
             continue
         if name in found:
             raise ValueError(f"expected one field for the input {name}, received {found[name]} and {ref.name}")
@@ -197,9 +196,16 @@ def engine_inputs(query: Query) -> dict[str, str]:
     return found
 
 
-def _series(market: str | None, symbol: str | None) -> tuple[str | None, str] | None:
-    """Return which one series is meant, None where each symbol has its own."""
-    return None if symbol is None else (market, symbol)
+def _input_of(ref: FieldRef) -> str | None:
+    """Return which input of the feature engine a field is, None for one that is none."""
+    if ref.kind.name == "bars":
+        is_own = ref.market is None and ref.symbol is None
+        return ref.field.name if is_own and ref.field.name in BAR_INPUTS else None
+    for name, it in STATE_INPUTS.items():
+        is_there = it.market is None or it.market == ref.market
+        if is_there and it.symbol == ref.symbol and f"{it.kind}.{it.field}" == ref.metric:
+            return name
+    return None
 
 
 def _check_names(query: Query) -> None:

@@ -23,7 +23,16 @@ from qraft_registry.artefacts import (
     snapshot_input,
 )
 from qraft_registry.proofs import PREFIX
-from qraft_registry.provenance import audit_fault, audit_key, missing_files, snapshot_fault, snapshot_key
+from qraft_registry.provenance import (
+    NO_TEXTS,
+    TextsRead,
+    audit_fault,
+    audit_key,
+    missing_files,
+    snapshot_fault,
+    snapshot_key,
+    texts_read,
+)
 from qraft_store.artefacts.port import ArtefactStore
 
 
@@ -35,7 +44,8 @@ class Dossier:
     fault: why the model cannot be trusted at all, None when manifest and model agree. origin: the manifest's, the
     worst while it is unknown. evidence: SHA-256 of the manifest, the model, each evidence file, the leakage proof and
     the audit found, by name, and the id of the snapshot that trained the model. proof: the leakage proof that the
-    evidence names, None where it names none or none is there.
+    evidence names, None where it names none or none is there. texts: what the snapshot holds of texts, none while
+    there is a fault.
     """
 
     model_id: str
@@ -46,6 +56,7 @@ class Dossier:
     evidence: Mapping[str, str] = field(default_factory=dict)
     evidence_files: Mapping[str, bytes] = field(default_factory=dict)
     proof: bytes | None = None
+    texts: TextsRead = NO_TEXTS
 
     @property
     def snapshot_id(self) -> str:
@@ -83,13 +94,16 @@ async def read_dossier(artefacts: ArtefactStore, model_id: str, *, gates: Sequen
     proof = await _proof(artefacts, found.get("leakage"))
     if proof is not None:
         evidence["proof"] = sha256_hex(proof)
-    fault = _fault(model_id, manifest, model) or await _data_fault(artefacts, manifest)
+    key = snapshot_key(manifest)
+    snapshot = await _get(artefacts, key) if key else None
+    fault = _fault(model_id, manifest, model) or await _data_fault(artefacts, manifest, snapshot)
     if manifest.data.snapshot_id:
         evidence["snapshot"] = manifest.data.snapshot_id
     if manifest.readiness.audit_sha256:
         evidence["audit"] = manifest.readiness.audit_sha256
     horizons = manifest.horizons if fault is None else HORIZONS
-    return Dossier(model_id, fault, manifest, manifest.origin, horizons, evidence, found, proof)
+    texts = texts_read(snapshot) if snapshot and fault is None else NO_TEXTS
+    return Dossier(model_id, fault, manifest, manifest.origin, horizons, evidence, found, proof, texts)
 
 
 def _fault(model_id: str, manifest: Manifest, model: bytes | None) -> str | None:
@@ -108,10 +122,9 @@ def _fault(model_id: str, manifest: Manifest, model: bytes | None) -> str | None
     return None
 
 
-async def _data_fault(artefacts: ArtefactStore, manifest: Manifest) -> str | None:
+async def _data_fault(artefacts: ArtefactStore, manifest: Manifest, record: bytes | None) -> str | None:
     """Return why what the manifest names as its data and their audit is not there as named, None if it is."""
-    key, audit = snapshot_key(manifest), audit_key(manifest)
-    record = await _get(artefacts, key) if key else None
+    audit = audit_key(manifest)
     fault = snapshot_fault(manifest, record)
     if record is not None and fault is None:
         fault = missing_files(manifest, record, await artefacts.keys(f"{snapshot_input(manifest.data.snapshot_id)}/"))

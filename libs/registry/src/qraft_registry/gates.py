@@ -24,6 +24,7 @@ from qraft_registry.artefacts import (
     snapshot_input,
 )
 from qraft_registry.proofs import proof_fault
+from qraft_registry.provenance import NO_TEXTS, TextsRead
 
 PAPER_GATES: Final = ("leakage", "data_quality", "parity", "origin")
 
@@ -79,8 +80,9 @@ class Verdict:
 
 
 def evaluate(
-    gate: str, data: bytes | None, *, manifest: Manifest, now: datetime, proof: bytes | None = None
-) -> Verdict:
+    gate: str, data: bytes | None, *, manifest: Manifest, now: datetime, proof: bytes | None = None,
+    texts: TextsRead = NO_TEXTS,
+) -> Verdict:  # fmt: skip
     """
     Judge one gate's evidence.
 
@@ -88,6 +90,7 @@ def evaluate(
         gate: out of PAPER_GATES.
         data: the evidence file as stored, None when there is none.
         proof: the leakage proof that the evidence names, as stored; read by the leakage gate, which refuses without.
+        texts: what the snapshot that trained the model holds of texts; the proof must cover it.
     """
     assert gate in PAPER_GATES, gate
     if not data:
@@ -106,7 +109,7 @@ def evaluate(
         or _staleness(evidence, manifest, now)
         or _provenance(gate, evidence, manifest)
         or _outcome(gate, evidence)
-        or (proof_fault(evidence.proof, proof, manifest=manifest) if gate == "leakage" else None)
+        or (proof_fault(evidence.proof, proof, manifest=manifest, texts=texts) if gate == "leakage" else None)
         or (_snapshot(evidence, manifest) if gate == "data_quality" else None)
     )
     return Verdict(gate, reason, sha256)

@@ -45,9 +45,14 @@ FIT_CONTROLS_REQUIRED: Final[dict[str, bool]] = {"components fitted on everythin
 _FAILURES_NAMED_MAX: Final = 3
 
 
-def shortfall(record: ProofRecord, *, feature_names: Iterable[str]) -> str | None:
-    """Return what a proof lacks to stand for features, None if nothing."""
-    fields = text_fields(record.inputs)
+def shortfall(record: ProofRecord, *, feature_names: Iterable[str], texts_trained_on: Iterable[str] = ()) -> str | None:
+    """
+    Return what a proof lacks to stand for features, None if nothing.
+
+    texts_trained_on: fields of text_state in the data that trained a model; they must have been proven, too, whatever
+    the record says that its features read.
+    """
+    fields = tuple(dict.fromkeys((*text_fields(record.inputs), *texts_trained_on)))
     required = CONTROLS_REQUIRED | (TEXT_CONTROLS_REQUIRED if fields else {})
     return (
         _coverage(record, feature_names)
@@ -79,7 +84,7 @@ def _coverage(record: ProofRecord, feature_names: Iterable[str]) -> str | None:
 def _texts(record: ProofRecord, fields: Iterable[str]) -> str | None:
     """Return what a proof lacks of the texts that features read: the pipeline must be that of the tables' rows."""
     if record.texts is None:
-        return "no_text_proof: the features read what is written, and nothing of it was proven: prove them again"
+        return "no_text_proof: features or data hold what is written, and nothing of it was proven: prove them again"
     if record.texts.signature != TEXT_SIGNATURE:
         return f"proof_of_other_texts: {record.texts.signature[:16]}, the tables are of {TEXT_SIGNATURE[:16]}"
     return _thin(record) or _unproven(record, TEXT_KINDS_REQUIRED, fields)

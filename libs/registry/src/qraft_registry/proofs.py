@@ -16,10 +16,12 @@ from typing import Final
 
 import msgspec
 
+from qraft_contracts.kinds import TEXT_MARKET
 from qraft_contracts.origin import Origin
 from qraft_registry.artefacts import Manifest, ProofReference, sha256_hex
 from qraft_registry.proof_record import PROOF_FORMAT, ProofRecord, encode_proof
 from qraft_registry.proof_rules import shortfall
+from qraft_registry.provenance import TextsRead
 from qraft_store.artefacts.port import ArtefactStore
 
 PREFIX: Final = "proofs/"
@@ -108,14 +110,20 @@ async def find_proof(
     return None
 
 
-def proof_fault(reference: ProofReference | None, data: bytes | None, *, manifest: Manifest) -> str | None:
+def proof_fault(
+    reference: ProofReference | None, data: bytes | None, *, manifest: Manifest, texts: TextsRead
+) -> str | None:
     """
     Return why a proof does not stand for a model, None if it does. Fail closed, as every gate.
 
     Args:
         reference: as the leakage evidence names it.
         data: what the artefact store holds under its key, None for nothing.
+        texts: what the model's snapshot holds of texts.
     """
+    others = [market for market in texts.markets if market != TEXT_MARKET]
+    if others:
+        return f"texts_of_other_pipelines: the snapshot holds text_state of {others}, proven are those of {TEXT_MARKET}"
     if reference is None:
         return "no_proof: the evidence names no leakage proof of its features: prove them (`qraft features prove`)"
     if not data:
@@ -133,7 +141,7 @@ def proof_fault(reference: ProofReference | None, data: bytes | None, *, manifes
         return "simulated_proof: simulated data never pass a gate"
     if not manifest.feature_names:
         return "no_feature_names: the manifest names no features, so nothing can be said of them"
-    return shortfall(record, feature_names=manifest.feature_names)
+    return shortfall(record, feature_names=manifest.feature_names, texts_trained_on=texts.fields)
 
 
 def _decoded(data: bytes) -> ProofRecord | str:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Final
 
 import msgspec
 
+from qraft_contracts.kinds import KINDS
 from qraft_contracts.origin import Origin, worst_origin
 from qraft_contracts.snapshots import moved_sources, snapshot_id_of
 from qraft_contracts.subjects import INTERVAL_SECONDS
@@ -19,8 +21,20 @@ from qraft_contracts.times import format_instant
 from qraft_registry.artefacts import READY, SNAPSHOT_DATA, SNAPSHOT_RECORD, Manifest, sha256_hex, snapshot_input
 
 AUDITS: Final = "audits/"
+_TEXTS: Final = KINDS["text_state"]
 _SNAPSHOT_ID: Final = re.compile(r"[0-9a-f]{64}")
 _AUDIT_KEY: Final = re.compile(r"audits/[0-9a-f]{64}\.json")
+
+
+@dataclass(frozen=True, slots=True)
+class TextsRead:
+    """What a snapshot holds of texts. markets: of text_state, sorted. fields: of text_state, in the kind's order."""
+
+    markets: tuple[str, ...] = ()
+    fields: tuple[str, ...] = ()
+
+
+NO_TEXTS: Final = TextsRead()
 
 
 # A time without a zone is no instant: decoding refuses it.
@@ -37,6 +51,13 @@ class _Record(msgspec.Struct, frozen=True):
     files: dict[str, str]
 
 
+class _Field(msgspec.Struct, frozen=True):
+    """The part of a query's field that a model is held to. market: None = the query's."""
+
+    metric: str
+    market: str | None = None
+
+
 class _Query(msgspec.Struct, frozen=True):
     """The part of a snapshot's query that a model is held to."""
 
@@ -45,6 +66,7 @@ class _Query(msgspec.Struct, frozen=True):
     symbols: tuple[str, ...]
     start: _Instant
     end: _Instant
+    fields: tuple[_Field, ...] = ()
 
 
 class _Audit(msgspec.Struct, frozen=True):
@@ -101,6 +123,22 @@ def snapshot_fault(manifest: Manifest, record: bytes | None) -> str | None:
     if worst_origin((found.origin, manifest.origin)) is not manifest.origin:
         return f"snapshot_origin: the snapshot is {found.origin.value}, the manifest says {manifest.origin.value}"
     return _question_fault(manifest, found, query)
+
+
+def texts_read(record: bytes) -> TextsRead:
+    """
+    Return what a snapshot that stands holds of texts: as its sources and its question say, whatever a proof says.
+
+    A source whose fields the question does not name counts with all that the kind has.
+    """
+    found, query = _decoded(record)
+    asked = [field for field in query.fields if field.metric.partition(".")[0] == _TEXTS.name]
+    kinds = (source.removeprefix("tables/").partition("/") for source in found.versions)
+    markets = {market for kind, _, market in kinds if kind == _TEXTS.name}
+    markets |= {query.market if field.market is None else field.market for field in asked}
+    names = {field.metric.partition(".")[2] for field in asked}
+    fields = tuple(name for name in _TEXTS.field_names if name in names)
+    return TextsRead(tuple(sorted(markets)), fields or _TEXTS.field_names if markets else ())
 
 
 def missing_files(manifest: Manifest, record: bytes, keys: Collection[str]) -> str | None:

@@ -223,7 +223,9 @@ def _missing_horizons(dossier: Dossier, slots: Sequence[Slot]) -> str | None:
 
 def _stage_fault(stage: Stage, dossier: Dossier) -> str | None:
     if stage is Stage.QUALIFIED:
-        faults = ["no_qualified_gates: the evidence gates for qualified do not exist yet; they come with a later issue"]
+        faults = [
+            "no_qualified_gates: the evidence gates for qualified do not exist yet; they come with a later version"
+        ]
         # Said today, and all that is left once there are gates: data that nobody audited qualify nothing.
         unready = readiness_fault(dossier.manifest) if dossier.manifest else None
         return "; ".join([*faults, unready] if unready else faults)
@@ -247,9 +249,12 @@ def _candidate_fault(
 def _gate_fault(dossier: Dossier, now: datetime) -> str | None:
     assert dossier.manifest is not None, "a dossier without a fault has a manifest"
     verdicts = [
-        evaluate(gate, dossier.evidence_files.get(gate), manifest=dossier.manifest, now=now, proof=dossier.proof)
+        evaluate(
+            gate, dossier.evidence_files.get(gate), manifest=dossier.manifest, now=now, proof=dossier.proof,
+            texts=dossier.texts,
+        )
         for gate in PAPER_GATES
-    ]
+    ]  # fmt: skip
     failed = [f"{verdict.gate}: {verdict.reason}" for verdict in verdicts if not verdict.passed]
     return "gate_failed: " + "; ".join(failed) if failed else None
 

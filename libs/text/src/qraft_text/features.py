@@ -13,15 +13,15 @@ import numpy.typing as npt
 
 from qraft_quant.align import bucket_sums
 from qraft_text.anchors import ANCHORS
-from qraft_text.filters import KEPT, REASONS, FilterRules
+from qraft_text.filters import KEPT, LATE, REASONS, FilterRules
 from qraft_text.lexicon import EVENT_WORDS, event_counts
 from qraft_text.posts import NEWS, TOWERS, Engagement, IntArray, Posts
 from qraft_text.sentiment import Sentiment
-from qraft_text.tower import HOUR_US, WINDOWS_H, Columns, Grid, Said, tower_columns, window_sums
+from qraft_text.tower import HOUR_US, WINDOWS_H, BoolArray, Columns, Grid, Said, heard_whole, tower_columns, window_sums
 
 BUCKET_US: Final = 300_000_000
 # Version of what the columns mean; part of their signature.
-_FORMAT: Final = "text-features/2"
+_FORMAT: Final = "text-features/3"
 _DAY_H: Final = WINDOWS_H[-1]
 Float32Array = npt.NDArray[np.float32]
 
@@ -46,13 +46,14 @@ class TextSpec(msgspec.Struct, frozen=True):
 @dataclass(frozen=True, slots=True)
 class TextMatrix:
     """ends: (n_buckets,), microseconds. values: (n_buckets, n_symbols, n_columns), float32, NaN = not known.
-    n_by_reason: rows that arrived, by tower and reason."""
+    n_by_reason: rows that arrived, by tower and reason. heard: by tower and hours, (n_buckets,), see heard_whole."""
 
     ends: IntArray
     symbols: tuple[str, ...]
     names: tuple[str, ...]
     values: Float32Array
     n_by_reason: Mapping[str, Mapping[str, int]]
+    heard: Mapping[str, Mapping[int, BoolArray]]
 
     @property
     def sha256(self) -> str:
@@ -86,7 +87,8 @@ def text_matrix(
     Return the columns of the buckets; row t uses what was known in the 24 hours up to its end.
 
     Args:
-        posts, verdicts, engagement: from 24 hours before the first bucket on; earlier rows change nothing.
+        posts, verdicts, engagement: from 24 hours before the first bucket on; earlier rows change no value. Posts of
+            the 24 hours before say whether a tower was heard for a day.
         said: by text. latents: by tower, (n_texts, n_latents), of the texts that count; a tower may lack them.
         ends: (n_buckets,), every bucket_us without gaps.
 
@@ -101,23 +103,25 @@ def text_matrix(
     first = int(ends[0]) - n_before * bucket_us
     grid = Grid(first + np.arange(n_before + ends.size) * bucket_us, bucket_us, len(posts.symbols))
     columns: Columns = {}
-    n_by_reason = {}
+    n_by_reason, heard = {}, {}
     for tower, name in enumerate(TOWERS):
         # Without a post every bucket says the same: one is computed and stands for all, in a thirtieth of the time.
-        is_empty = not (posts.tower == tower).any()
+        is_own = posts.tower == tower
+        is_empty = not is_own.any()
+        heard[name] = heard_whole(posts.known_at[is_own & (verdicts != LATE)], Grid(ends, bucket_us, 1))
         own = Grid(grid.ends[: n_before + 1], bucket_us, grid.n_symbols) if is_empty else grid
         made = tower_columns(
             posts, verdicts, said, tower=tower, grid=own, latents=latents.get(name), latent_names=latent_names,
             is_degraded=is_degraded,
         )  # fmt: skip
         columns |= {f"{name}_{column}": values for column, values in made.items()}
-        found = verdicts[(posts.tower == tower) & (posts.known_at > ends[0] - bucket_us) & (posts.known_at <= ends[-1])]
+        found = verdicts[is_own & (posts.known_at > ends[0] - bucket_us) & (posts.known_at <= ends[-1])]
         n_by_reason[name] = {reason: int((found == i).sum()) for i, reason in enumerate(REASONS)}
     columns |= _crowd(posts, verdicts, grid) | _received(engagement, grid)
     values = np.empty((ends.size, len(posts.symbols), len(columns)), np.float32)
     for i, column in enumerate(columns.values()):
         values[:, :, i] = column[n_before:]  # one row of a tower without posts becomes all rows
-    return TextMatrix(ends, posts.symbols, tuple(columns), values, n_by_reason)
+    return TextMatrix(ends, posts.symbols, tuple(columns), values, n_by_reason, heard)
 
 
 def names_of_latents(n_components: int) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ HOUR_US: Final = 3_600_000_000
 # A compound score beyond this says something, as VADER's authors have it.
 _OPINION_MIN: Final = 0.05
 Columns = dict[str, FloatArray]
+BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +175,21 @@ def window_sums(values: FloatArray, grid: Grid, hours: int) -> FloatArray:
     if hours == 1:
         return hourly
     return rolling(hourly, (hours - 1) * an_hour + 1, lambda rows, axis: rows[..., ::an_hour].sum(axis=axis))
+
+
+def heard_whole(known_at: IntArray, grid: Grid) -> dict[int, BoolArray]:
+    """
+    Return by hours of a window whether a tower was heard throughout it, (n_buckets,) each: a post of any symbol within
+    a day at the end of every bucket from the window's begin on.
+
+    Row t uses posts known in the 48 hours up to its end; `known_at`, (n,), must reach so far back from the first.
+    """
+    n_before = 2 * grid.bars(WINDOWS_H[-1])
+    first = int(grid.ends[0]) - n_before * grid.bucket_us
+    longer = Grid(first + np.arange(n_before + grid.ends.size) * grid.bucket_us, grid.bucket_us, 1)
+    made = bucket_sums(known_at, np.empty((known_at.size, 0)), ends=longer.ends, bucket_us=grid.bucket_us)
+    is_alive = (window_sums(made.n_items.astype(np.float64), longer, WINDOWS_H[-1]) > 0).astype(np.float64)[:, 0]
+    return {hours: rolling(is_alive, grid.bars(hours) + 1, np.min)[n_before:] > 0 for hours in WINDOWS_H}
 
 
 def latent_columns(

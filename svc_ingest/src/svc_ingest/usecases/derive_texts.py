@@ -10,7 +10,7 @@ from qraft_contracts.outcomes import Refused
 from qraft_contracts.subjects import INTERVAL_SECONDS
 from qraft_store.bars.port import BarStore
 from qraft_text.sources import TooManyTexts
-from qraft_text.state import TEXT_KINDS, ends_before, state_features, symbols_of_texts, text_states
+from qraft_text.state import TEXT_KINDS, feeds_heard, settled, state_features, symbols_of_texts, text_states
 from svc_ingest.domain.raw import instant_of
 from svc_ingest.domain.tally import Named
 from svc_ingest.usecases.collect import Selection
@@ -28,7 +28,8 @@ def derive_texts(rows: DerivedRows, bars: BarStore, selection: Selection) -> Non
     """
     Add text_state of every symbol that texts name, or that has bars and belongs to a market that they speak of as one.
 
-    Collect all texts of a time before deriving it: rows stand as they were first made.
+    Rows stand as they were first made: a bucket within a day after a feed was last heard waits for it to be heard
+    again, and one beyond that day knows nothing of it. Collect all texts of a time before deriving what is later.
     """
     places = [(kind, market) for kind in TEXT_KINDS for market in rows.tables.markets(kind)]
     spans = [span for kind, market in places if (span := rows.tables.range(kind, market=market)) is not None]
@@ -36,8 +37,8 @@ def derive_texts(rows: DerivedRows, bars: BarStore, selection: Selection) -> Non
         return
     try:
         features = state_features()
-        heard = instant_of(max(rows.heard_us(kind, market) for kind, market in places))
-        span = min(first for first, _ in spans), min(max(last for _, last in spans) + _AFTER, heard)
+        heard = tuple(feeds_heard(rows.tables).values())
+        span = min(first for first, _ in spans), min(max(last for _, last in spans) + _AFTER, instant_of(max(heard)))
         symbols = _symbols(rows, bars)
         for start, end in stretches(span, selection, _WINDOW):
             if not ends_within(start, end).size:
@@ -45,7 +46,7 @@ def derive_texts(rows: DerivedRows, bars: BarStore, selection: Selection) -> Non
             found = text_states(rows.tables, features, symbols=symbols, after=start, until=end)
             if found is None:
                 continue
-            over = ends_before(found, heard)
+            over = settled(found, heard)
             for symbol in symbols:
                 ends, fields = over.of(symbol)
                 rows.add(_KIND, TEXT_MARKET, symbol, ends, ends, fields, _SOURCE, over.origin.value)

@@ -30,7 +30,7 @@ STATE_INPUTS: Final = (
 )  # fmt: skip
 # What made an input, where a pipeline with a signature of its own did (qraft_contracts.kinds.TEXT_SIGNATURE). Numbers
 # of another pipeline mean something else under the same name: the signature of features that read them covers this.
-MADE_BY: Final = dict.fromkeys(TEXT_INPUTS, "9ea16856b218cc94daad40f91ae7b2eed1fd731c687b45af3f6c902c421b5ebe")
+MADE_BY: Final = dict.fromkeys(TEXT_INPUTS, "3a9113304698ba115d77e2e43bdf039591c10d6fdb28a8dad2b3753d63e60fff")
 INPUTS: Final = (*BAR_INPUTS, *STATE_INPUTS)
 # A week of five-minute bars is the longest look back; every symbol's memory is a multiple of it.
 N_BARS_MAX: Final = 2016
