@@ -78,6 +78,7 @@ class Lake:
 
     async def _pause(self, seconds: float) -> None:
         self.paused.append(seconds)
+        self.clock.elapsed_s += seconds
 
     async def fill(self, *feeds: Feed, days: float = 3, start=None, end=None, kept_live=None) -> Tally:
         tally = Tally()

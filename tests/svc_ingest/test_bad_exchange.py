@@ -17,6 +17,7 @@ from svc_ingest.domain.venue_feeds import bar_feed
 
 INTEREST = "/futures/data/openInterestHist"
 TAKER = "/futures/data/takerlongshortRatio"
+RATIOS = ("/futures/data/globalLongShortAccountRatio", "/futures/data/topLongShortPositionRatio")
 RATES = "/fapi/v1/fundingRate"
 
 
@@ -82,6 +83,48 @@ async def test_answer_of_another_form_is_named_and_other_feeds_go_on(venue: Venu
 
     assert [it.code for it in tally.failures] == ["schema_drift"]
     assert lake.rows("taker_volume") == [] and len(lake.rows("long_short")) == 863
+
+
+async def test_odd_answer_to_either_ratio_is_its_feeds_trouble_and_not_the_process(poller: Bench) -> None:
+    accounts = poller.venue.futures.rows[RATIOS[0]][-288:]
+    for answer in ({"data": []}, "<html>maintenance</html>", [["x"]], [None], None):
+        for before in ([], [accounts]):
+            poller.venue.answers = [(200, {}, it) for it in (*before, answer)]
+            assert await poller.poll("long_short") == [False], answer
+            assert poller.poller.states["long_short"].problem.startswith("schema_drift")
+
+    assert await poller.poll("long_short") == [True] and poller.rows("long_short")
+
+
+async def test_page_of_a_maintenance_is_told_by_every_feed_and_not_taken_for_no_rows(poller: Bench) -> None:
+    for feed in ("funding", "open_interest", "taker_volume", "mark_price", "bars.5m.perp", "trades.perp"):
+        poller.venue.answers = [(200, {}, "<html>maintenance</html>")]
+        assert await poller.poll(feed) == [False]
+        assert poller.poller.states[feed].problem.startswith("schema_drift"), feed
+
+
+async def test_rows_with_stamps_that_are_none_are_kept_apart_and_the_others_are_stored(poller: Bench) -> None:
+    odd = ["2026-01-01", "", 1e300, [1]]
+    for feed, paths in (("taker_volume", [TAKER]), ("long_short", RATIOS)):
+        pages = [poller.venue.futures.rows[path][-288:] for path in paths]
+        pages = [[row | {"timestamp": it} for row, it in zip(rows, odd, strict=False)] + rows[4:] for rows in pages]
+        poller.venue.answers = [(200, {}, rows) for rows in pages]
+        n_before = len(poller.venue.requests)
+
+        assert await poller.poll(feed) == [True]
+        assert len(poller.venue.requests) - n_before <= 2 * len(paths)
+        assert poller.poller.states[feed].n_quarantined == 4 and len(poller.rows(feed)) in (283, 284)
+        assert {row["position_ratio"] for row in poller.rows("long_short")} <= {1.25}
+
+
+async def test_page_in_seconds_instead_of_milliseconds_does_not_ask_for_every_millisecond(poller: Bench) -> None:
+    rows = poller.venue.futures.rows[TAKER]
+    poller.venue.futures.rows[TAKER] = []
+    poller.venue.answers = [(200, {}, [row | {"timestamp": row["timestamp"] // 1000} for row in rows[-288:]])]
+    n_before = len(poller.venue.requests)
+    await poller.poll("taker_volume")
+
+    assert len(poller.venue.requests) - n_before == 1 and not poller.rows("taker_volume")
 
 
 async def test_contracts_instead_of_coins_are_found_by_the_price_they_imply(venue: Venue) -> None:  # noqa: F811

@@ -24,7 +24,7 @@ from svc_ingest.adapters.late_rows import LateRows, ReadMark
 from svc_ingest.adapters.market_state import LakeState
 from svc_ingest.adapters.polling import PolledExchange, feeds_of
 from svc_ingest.domain.polling import FeedState
-from svc_ingest.domain.tally import Tally
+from svc_ingest.domain.tally import Count, Tally
 from svc_ingest.domain.venue_rows import BOOK_FRAC, BOOK_LEVELS
 from svc_ingest.settings import IngestSettings
 from svc_ingest.usecases.collect import Selection
@@ -194,7 +194,7 @@ async def test_process_that_ends_inside_an_interval_costs_nothing_and_nothing_is
         # Killed after a book and trades came and before anything was derived of them.
         for name, at in ((BOOK, 4 * MINUTE + 15 * SECOND), (TRADES, 5 * MINUTE + 5 * SECOND)):
             to(first, at)
-            await first.poller._round(FEEDS[name], first.polled, FeedState("", ""), Tally().total())
+            await first.poller._round(FEEDS[name], first.polled, FeedState("", ""), Count()).run(["BTCUSDT"])
         stores, was = (first.bars, first.tables), set(derived(first, "trade_flow"))
     async with bench_at(venue, tmp_path, stores=stores, at=NOW + 7 * MINUTE) as second:
         second.go(timedelta(0))

@@ -9,11 +9,13 @@ from typing import Any, Final, TypeVar
 import ccxt.async_support as ccxt
 
 from qraft_contracts.outcomes import Malformed, Transient
+from qraft_contracts.times import format_instant
 from qraft_runtime.clock import Clock
 from qraft_telemetry import logs
-from svc_ingest.adapters.guard import guard_bars
+from svc_ingest.adapters.guard import guard_bars, guard_requests
+from svc_ingest.adapters.lanes import Lane, lanes_of
 from svc_ingest.adapters.waits import UNREADABLE, told_to_wait_s
-from svc_ingest.domain.raw import micros_of
+from svc_ingest.domain.raw import instant_of, micros_of
 from svc_ingest.domain.venue_feeds import Banned, Feed, TooOld
 
 T = TypeVar("T")
@@ -28,6 +30,8 @@ _CALLS: Final = {
     "funding": "fetchFundingRateHistory", "open_interest": "fetchOpenInterestHistory", "mark_price": "fetchMarkOHLCV",
     "trades": "fetchTrades", "book_snapshot": "fetchOrderBook", "bars": "fetchOHLCV",
 }  # fmt: skip
+# Kinds whose rows come as lists of values; those of all others have names.
+_LISTED: Final = frozenset({"bars", "mark_price"})
 _REFUSALS: Final = (ccxt.BadRequest, ccxt.AuthenticationError, ccxt.NotSupported, ccxt.ArgumentsRequired)
 
 
@@ -53,10 +57,13 @@ class VenueClient:
         self._symbols, self._clock, self._pause = tuple(symbols), clock, pause
         self._unified: dict[tuple[str, str], str] = {}
         self._quiet_until_s = 0.0  # of the monotonic clock: whoever was told to wait, all wait
+        self._banned_until_ms = 0
+        self._lanes = lanes_of(exchange_id)
         self._client: Any = getattr(ccxt, exchange_id)(
             {"enableRateLimit": True, "timeout": REQUEST_TIMEOUT_MS, "aiohttp_trust_env": True}
         )
         guard_bars(self._client)
+        guard_requests(self._client, self._check_ban)
         self._client.has["fetchCurrencies"] = False
         self._client.options["fetchMarkets"] = {"types": ["spot", "linear"]}
         if url:
@@ -94,7 +101,7 @@ class VenueClient:
             case "open_interest":
                 call = lambda: client.fetch_open_interest_history(name, "5m", start_ms, limit, until)  # noqa: E731
             case "long_short":
-                return await self._long_short(symbol, start_ms, end_ms, limit)
+                return await self._long_short(feed, symbol, _implicit(symbol, start_ms, end_ms, limit))
             case "taker_volume":
                 request = _implicit(symbol, start_ms, end_ms, limit)
                 call = lambda: client.fapiDataGetTakerlongshortRatio(request)  # noqa: E731
@@ -106,48 +113,50 @@ class VenueClient:
                 call = lambda: client.fetch_order_book(name, 1000)  # noqa: E731
             case _:
                 call = lambda: client.fetch_ohlcv(name, feed.interval, start_ms, limit, until)  # noqa: E731
-        found: Any = await self._ask(f"{feed.name} of {symbol}", call)
+        found: Any = await self._ask(f"{feed.name} of {symbol}", call, self._lanes.get(feed.kind))
         if feed.kind == "book_snapshot":
             return [found]
-        return [_as_mapping(row) for row in _as_rows(feed, found)]
+        return _as_rows(feed, found)
 
-    async def _long_short(self, symbol: str, start_ms: int, end_ms: int, limit: int) -> Page:
+    async def _long_short(self, feed: Feed, symbol: str, request: dict[str, Any]) -> Page:
         """Return accounts and positions of the same stamps; a stamp without positions keeps its accounts."""
-        request = _implicit(symbol, start_ms, end_ms, limit)
-        accounts = await self._ask(
-            f"account ratio of {symbol}", lambda: self._client.fapiDataGetGlobalLongShortAccountRatio(request)
+        client, lane = self._client, self._lanes.get(feed.kind)
+        told: Any = await self._ask(
+            f"account ratio of {symbol}", lambda: client.fapiDataGetGlobalLongShortAccountRatio(request), lane
         )
-        positions = await self._ask(
-            f"position ratio of {symbol}", lambda: self._client.fapiDataGetTopLongShortPositionRatio(request)
+        accounts = _as_rows(feed, told)
+        told = await self._ask(
+            f"position ratio of {symbol}", lambda: client.fapiDataGetTopLongShortPositionRatio(request), lane
         )
-        top = {row.get("timestamp"): row.get("longShortRatio") for row in positions}
+        top = {str(row.get("timestamp")): row.get("longShortRatio") for row in _as_rows(feed, told)}
         return [
             {
                 "timestamp": row.get("timestamp"),
                 "account_ratio": row.get("longShortRatio"),
                 "long_account_frac": row.get("longAccount"),
-                "position_ratio": top.get(row.get("timestamp")),
+                "position_ratio": top.get(str(row.get("timestamp"))),
             }
             for row in accounts
         ]
 
-    async def _ask(self, what: str, call: Callable[[], Awaitable[T]]) -> T:
+    async def _ask(self, what: str, call: Callable[[], Awaitable[T]], lane: Lane | None = None) -> T:
         """
-        Call the venue; wait as long as it says after 429, stop when it bans us.
+        Call the venue; wait as long as it says after 429, stop when it bans us. lane: of each attempt.
 
         Raises:
-            Banned: if it wants us away for longer than SIT_OUT_MAX_S, or 418 without a time.
+            Banned: if it wants us away for longer than SIT_OUT_MAX_S, or 418 without a time; nothing is asked while a
+                ban that any request met is in force.
             TooOld: if it refuses the start of the range.
             Malformed: if it refuses the request.
             Transient: if the last attempt failed too.
         """
         for attempt in range(1, RETRIES_MAX + 1):
-            await self._be_quiet()
+            await self._turn(lane)
             try:
                 return await call()
             except (ccxt.DDoSProtection, ccxt.RateLimitExceeded) as error:
                 wait_s = self._told_to_wait(error)
-                self._quiet_until_s = self._clock.monotonic() + wait_s
+                self._quiet_until_s = max(self._quiet_until_s, self._clock.monotonic() + wait_s)
                 problem: ccxt.BaseError = error
                 logs.get().warning("exchange.told_to_wait", what=what, wait_s=wait_s, error=str(error)[:200])
                 continue
@@ -166,19 +175,27 @@ class VenueClient:
                 await self._pause(wait_s)
         raise Transient("exchange_away", f"could not read {what}: {problem}") from problem
 
-    async def _be_quiet(self) -> None:
-        """Wait until the venue wants requests again."""
-        quiet_until_s = self._quiet_until_s
-        if (left_s := quiet_until_s - self._clock.monotonic()) > 0:
+    async def _turn(self, lane: Lane | None) -> None:
+        """Wait until a request may leave: by its lane, then by what the venue said; raise Banned inside a ban."""
+        self._check_ban()
+        # The token is taken before anything is awaited, or all who wait would leave together.
+        if lane is not None and (wait_s := lane.take(self._clock.monotonic())) > 0:
+            await self._pause(wait_s)
+        while (left_s := self._quiet_until_s - self._clock.monotonic()) > 0:
             await self._pause(left_s)
-        if self._quiet_until_s == quiet_until_s:
-            self._quiet_until_s = 0.0
+
+    def _check_ban(self) -> None:
+        """Raise Banned where a request would be one inside a ban, which makes it longer."""
+        if self._banned_until_ms > micros_of(self._clock.now()) // 1000:
+            until = format_instant(instant_of(self._banned_until_ms * 1000))
+            raise Banned(self._banned_until_ms, f"{self.name} wants no request before {until}")
 
     def _told_to_wait(self, error: Exception) -> float:
         """Return how long to wait; raise Banned where that is too long to sit through."""
         told = told_to_wait_s(self._client.last_response_headers, error)
         if told > SIT_OUT_MAX_S:
             until_ms = micros_of(self._clock.now()) // 1000 + int(told * 1000)
+            self._banned_until_ms = max(self._banned_until_ms, until_ms)
             raise Banned(until_ms, f"{self.name} wants no request for {told:.0f} s: {str(error)[:200]}") from error
         return told
 
@@ -191,18 +208,19 @@ def _implicit(symbol: str, start_ms: int, end_ms: int, limit: int) -> dict[str, 
     return {"symbol": symbol, "period": "5m", "startTime": start_ms, "endTime": end_ms, "limit": limit}
 
 
-def _as_rows(feed: Feed, found: Any) -> list[Any]:
+def _as_rows(feed: Feed, found: Any) -> Page:
+    """Return the rows of an answer by names; raise Malformed where it has another form."""
     if not isinstance(found, list):
         raise Malformed("schema_drift", f"expected a list of rows of {feed.name}, received {str(found)[:200]}")
-    return found
+    return [_as_mapping(feed, row) for row in found]
 
 
-def _as_mapping(row: Any) -> Mapping[str, Any]:
+def _as_mapping(feed: Feed, row: Any) -> Mapping[str, Any]:
     """Return a row by names; bars come as lists."""
     if isinstance(row, Mapping):
         return row
-    if not isinstance(row, list | tuple):
-        raise Malformed("schema_drift", f"expected a row of names or values, received {str(row)[:200]}")
+    if feed.kind not in _LISTED or not isinstance(row, list | tuple):
+        raise Malformed("schema_drift", f"expected rows of {feed.name} by names, received {str(row)[:200]}")
     return dict(zip(("timestamp", "open", "high", "low", "close", "volume"), row, strict=False))
 
 

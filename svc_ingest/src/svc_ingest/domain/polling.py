@@ -33,6 +33,12 @@ _TRADES_PAGES: Final = 40
 _TRADES_MARGIN_MS: Final = 1_000
 # The state of the book at an interval's end is of at most a minute before: begun 50 to 35 s before, a second a symbol.
 _BOOK_BEFORE_MS: Final = 50_000
+_BOOK_AGE_MAX_MS: Final = 60_000
+# What fails is tried again 5, 10, 20, … 300 seconds later, so many times in a row: for a quarter of an hour. What fails
+# after that fails for good, as a contract does that is traded no more, and waits for its feed's next poll.
+_RETRY_FIRST_MS: Final = 5_000
+_RETRY_MAX_MS: Final = 300_000
+_RETRIES_MAX: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +69,35 @@ class PolledFeed:
         """Return when to poll next. spread: 0 to 1, so that feeds and processes do not all ask at one instant."""
         wait = self.settle_ms + int(spread * min(_SPREAD_FRAC * self.every_ms, _SPREAD_MAX_MS))
         return ((now_ms - wait) // self.every_ms + 1) * self.every_ms + wait
+
+    def is_answered(self, newest_ms: int, now_ms: int) -> bool:
+        """Return whether the newest row of a timed feed is one of the end of the interval that is running."""
+        end_ms = (now_ms // self.every_ms + 1) * self.every_ms
+        return self.is_timed and newest_ms >= end_ms - _BOOK_AGE_MAX_MS
+
+
+@dataclass(slots=True)
+class Retries:
+    """What of one feed is tried again before its next poll: what failed, and not what fails for good."""
+
+    _n_failed: dict[str, int] = field(default_factory=dict)
+
+    def note(self, name: str, *, has_failed: bool) -> None:
+        """Note how it went with a symbol, or with another part of the feed's work."""
+        self._n_failed[name] = self._n_failed.get(name, 0) + 1 if has_failed else 0
+
+    def failing(self) -> set[str]:
+        """Return what failed the last time."""
+        return {name for name, n in self._n_failed.items() if n}
+
+    def names(self) -> list[str]:
+        """Return what is to be tried again, in the order in which it was first noted."""
+        return [name for name, n in self._n_failed.items() if 0 < n <= _RETRIES_MAX]
+
+    def wait_ms(self) -> int:
+        """Return how long to wait before that: as what has failed least often wants."""
+        n = min(self._n_failed[name] for name in self.names())
+        return min(_RETRY_FIRST_MS << (n - 1), _RETRY_MAX_MS)
 
 
 def polled_feeds(flow: tuple[str, ...] = ()) -> tuple[PolledFeed, ...]:
@@ -129,6 +164,10 @@ class FeedState:
     problem: str = ""
     gap: str = ""
     newest_us: dict[str, int] = field(default_factory=dict)
+
+    def saw(self, symbol: str, newest_us: int) -> None:
+        """Note a symbol's newest event."""
+        self.newest_us[symbol] = max(newest_us, self.newest_us.get(symbol, 0))
 
     def age_s(self, now_us: int) -> int | None:
         """Return the age of the newest event of the symbol that is furthest behind; None while one has none."""

@@ -123,7 +123,7 @@ def rows_of(feed: Feed, page: Sequence[Mapping[str, Any]], *, now_ms: int) -> tu
             continue
         try:
             taken = _row(feed, row, now_ms)
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
             bad.append(BadRow(f"unreadable: {type(error).__name__} {str(error)[:80]}", row))
             continue
         if feed.kind != "funding" and taken.event_ms > now_ms + (feed.step_ms or 0) + AHEAD_MAX_MS:

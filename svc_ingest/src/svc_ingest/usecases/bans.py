@@ -44,13 +44,14 @@ class Bans:
             self._keep(instant_of(error.until_ms * 1000))
 
     async def sit_out(self) -> None:
-        """Wait until no ban is in force, ours or one that an earlier process met."""
-        until = self._until()
-        if until is not None and until > self.clock.now():
-            self.away_until = until
+        """Wait until no ban is in force, ours or one that an earlier process met; one that is met meanwhile too."""
+        has_waited = False
+        while (until := self._until()) is not None and until > self.clock.now():
+            has_waited, self.away_until = True, until
             self.note(f"not polled: {self.venue} wants no request before {format_instant(until)}")
             logs.get().warning("feeds.banned", venue=self.venue, until=format_instant(until))
             await wait_until(self.clock, self.pause, until)
+        if has_waited:
             self.note("polled")
 
     def _keep(self, until: datetime) -> None:

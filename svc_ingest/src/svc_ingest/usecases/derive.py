@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 import numpy as np
 
+from qraft_contracts.outcomes import Outcome, Transient
 from qraft_contracts.subjects import INTERVAL_SECONDS
 from qraft_store.bars.port import BarPanel, BarStore
 from qraft_store.tables.port import TableStore
 from svc_ingest.domain.derive import basis_frac
-from svc_ingest.domain.tally import Tally
+from svc_ingest.domain.tally import Named, Tally
 from svc_ingest.usecases.collect import Selection
 from svc_ingest.usecases.derive_flows import derive_books, derive_liquidations, derive_trades
 from svc_ingest.usecases.derive_series import derive_events, derive_premium, derive_series
@@ -39,29 +41,43 @@ class Deriver:
         """
         Add the rows that can be derived and that no source gave; a second run adds nothing.
 
+        A kind that cannot be read and a table that cannot be written (a living line holds those it writes) are failures
+        by name; all others are derived.
+
         Raises:
-            Transient: as the stores.
+            Malformed, Transient: as the stores, at the end; what must be mended before what is away.
         """
-        rows = DerivedRows(self.tables, tally, self.kept_live)
-        if selection.takes("taker_volume") or selection.takes("trade_flow"):
-            derive_trades(rows, selection)
-        if selection.takes("liquidation_flow"):
-            derive_liquidations(rows, selection)
-        if selection.takes("book_state"):
-            derive_books(rows, selection)
-        if selection.takes("basis"):
-            for spot, perp, interval in self._pairs():
-                span = self.bars.range(market=perp, interval=interval)
-                for start, end in stretches(span, selection, _BARS_WINDOW):
-                    self._basis(rows, spot, perp, interval, start, end)
-        if selection.takes("mark_premium"):
-            derive_premium(rows, self.bars, selection)
-        if selection.takes("series_state"):
-            derive_series(rows, selection)
-        if selection.takes("event_density"):
-            derive_events(rows, selection)
-        if selection.takes("text_state"):
-            derive_texts(rows, self.bars, selection)
+        unread, away = list[tuple[str, Outcome]](), dict[tuple[str, str], Transient]()
+        rows = DerivedRows(self.tables, tally, self.kept_live, away)
+        for kinds, work in self._works().items():
+            if any(map(selection.takes, kinds)):
+                try:
+                    work(rows, selection)
+                except Outcome as error:
+                    unread.append((", ".join(kinds), error))
+        problems = [*unread, *((f"{kind} {market}", error) for (kind, market), error in away.items())]
+        tally.failures += [Named(f"derived:{where}", error.reason, error.detail) for where, error in problems]
+        if problems:
+            raise min((error for _, error in problems), key=lambda error: isinstance(error, Transient))
+
+    def _works(self) -> Mapping[tuple[str, ...], Callable[[DerivedRows, Selection], None]]:
+        """Return what derives which kinds."""
+        return {
+            ("taker_volume", "trade_flow"): derive_trades,
+            ("liquidation_flow",): derive_liquidations,
+            ("book_state",): derive_books,
+            ("basis",): self._derive_basis,
+            ("mark_premium",): lambda rows, selection: derive_premium(rows, self.bars, selection),
+            ("series_state",): derive_series,
+            ("event_density",): derive_events,
+            ("text_state",): lambda rows, selection: derive_texts(rows, self.bars, selection),
+        }
+
+    def _derive_basis(self, rows: DerivedRows, selection: Selection) -> None:
+        for spot, perp, interval in self._pairs():
+            span = self.bars.range(market=perp, interval=interval)
+            for start, end in stretches(span, selection, _BARS_WINDOW):
+                self._basis(rows, spot, perp, interval, start, end)
 
     def _pairs(self) -> list[tuple[str, str, str]]:
         """Return the venues with spot and perpetual bars, each with the shortest interval of both."""

@@ -23,13 +23,17 @@ from svc_ingest.domain.venue_feeds import Feed
 from svc_ingest.usecases.collect import Selection
 from svc_ingest.usecases.derived_rows import DerivedRows
 from svc_ingest.usecases.poll_rows import PollRows
+from svc_ingest.usecases.polled_basis import PolledBasis
 from svc_ingest.usecases.polled_trades import PolledTrades
 
-# What rows of a perpetual's feed go into, and how far back a process looks for what an earlier one did not derive:
-# marks as far as the basis, books are stale after ten minutes. Trades are held, see polled_trades.
-_MADE_OF: Final[Mapping[str, str]] = {
-    "trades": "trade_flow", "book_snapshot": "book_state", "mark_price": "mark_premium", "bars": "mark_premium",
+# What the rows of a feed go into, by its kind and contract.
+_MADE_OF: Final[Mapping[tuple[str, str], tuple[str, ...]]] = {
+    ("trades", "perp"): ("trade_flow",), ("book_snapshot", "perp"): ("book_state",),
+    ("mark_price", "perp"): ("mark_premium",), ("bars", "perp"): ("basis", "mark_premium"),
+    ("bars", "spot"): ("basis",),
 }  # fmt: skip
+# How far back a process looks for what an earlier one did not derive: marks as far as the basis, books are stale after
+# ten minutes. Trades are held, see polled_trades; of the basis see polled_basis.
 _RECOVERED: Final[Mapping[str, timedelta]] = {
     "book_state": timedelta(days=1),
     "mark_premium": timedelta(days=30),
@@ -45,26 +49,38 @@ class LiveDeriver:
 
     rows: PollRows
     trades: PolledTrades = field(init=False)
+    basis: PolledBasis = field(init=False)
+    market: str = field(init=False)
     _since_us: dict[str, int] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)  # marks and bars are polled by tasks of their own
+    _busy: dict[str, threading.Lock] = field(default_factory=dict)
     _recovered: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         """Hold no trade yet."""
-        self.trades = PolledTrades(self.rows, f"{self.rows.venue}.perp")
+        self.market = f"{self.rows.venue}.perp"
+        self.trades, self.basis = PolledTrades(self.rows, self.market), PolledBasis(self.rows)
+        self._busy = {kind: threading.Lock() for kinds in _MADE_OF.values() for kind in kinds}
 
-    def kind_of(self, feed: Feed) -> str | None:
-        """Return what is derived of a feed's rows, None = nothing."""
-        return _MADE_OF.get(feed.kind) if feed.contract == "perp" else None
+    def kinds_of(self, feed: Feed) -> tuple[str, ...]:
+        """Return what is derived of a feed's rows."""
+        return _MADE_OF.get((feed.kind, feed.contract), ())
 
-    def heard(self, feed: Feed, first_ms: int) -> None:
-        """Note that a poll brought rows from this time on, milliseconds since 1970."""
-        if (kind := self.kind_of(feed)) is not None:
-            self._note(kind, first_ms * 1000)
-
-    def derive(self, kind: str, market: str, symbols: tuple[str, ...], count: Count) -> None:
+    def heard(self, feed: Feed, symbol: str, first_us: int) -> None:
         """
-        Add the rows of a kind that can be derived and are not stored; count them. Blocks.
+        Note that rows of this time on are stored, microseconds since 1970, and newer ones than were there before.
+
+        To be called once they are: a derivation between the two would find nothing, and the next one not look.
+        """
+        for kind in self.kinds_of(feed):
+            if kind == "basis":
+                self.basis.heard(symbol, first_us)
+            else:
+                self._note(kind, first_us)
+
+    def derive(self, kind: str, symbols: tuple[str, ...], count: Count) -> None:
+        """
+        Add the rows of a kind that can be derived and are not stored; count them. Blocks; one call of a kind at a time.
 
         Known when they are derived, but for history of before this lake was first polled, in the process that began.
         What fails is derived by the next call.
@@ -72,26 +88,33 @@ class LiveDeriver:
         Raises:
             Malformed, Transient: as the stores.
         """
+        with self._busy[kind]:
+            if kind == "basis":
+                self.basis.derive(self.market, symbols, count)
+            else:
+                self._derive(kind, symbols, count)
+
+    def _derive(self, kind: str, symbols: tuple[str, ...], count: Count) -> None:
         tally = Tally()
         if kind == "trade_flow":
             for symbol in symbols:
                 self.trades.derive(DerivedRows(self.rows.tables, tally, _KnownNow(self.rows)), symbol)
         else:
-            self._derive_stored(kind, market, symbols, tally)
+            self._derive_stored(kind, symbols, tally)
         count.merge(tally.total())
 
-    def _derive_stored(self, kind: str, market: str, symbols: tuple[str, ...], tally: Tally) -> None:
+    def _derive_stored(self, kind: str, symbols: tuple[str, ...], tally: Tally) -> None:
         from svc_ingest.usecases.derive import Deriver  # numba costs a second of start
 
         if kind not in self._recovered:
-            self._note(kind, self._stored_until(kind, market, symbols))
+            self._note(kind, self._stored_until(kind, symbols))
             self._recovered.add(kind)
         with self._lock:
             since_us = self._since_us.pop(kind, None)
         if since_us is None:
             return
         start = instant_of((since_us // _STEP_US) * _STEP_US)
-        wanted = Selection((kind,), start=start, tables=frozenset({(kind, market)}), symbols=symbols)
+        wanted = Selection((kind,), start=start, tables=frozenset({(kind, self.market)}), symbols=symbols)
         is_done = False
         try:
             Deriver(self.rows.bars, self.rows.tables, _KnownNow(self.rows)).derive(wanted, tally)
@@ -100,9 +123,9 @@ class LiveDeriver:
             if not is_done:
                 self._note(kind, since_us)
 
-    def newest_us(self, kind: str, market: str, symbols: tuple[str, ...]) -> dict[str, int]:
+    def newest_us(self, kind: str, symbols: tuple[str, ...]) -> dict[str, int]:
         """Return the newest derived event of each symbol, microseconds since 1970, 0 where there is none. Blocks."""
-        last = self.rows.tables.last(kind, market=market, symbols=symbols, n=1, as_of=_EVER)
+        last = self.rows.tables.last(kind, market=self.market, symbols=symbols, n=1, as_of=_EVER)
         events = np.asarray(last["event_at"].cast(pa.int64()).to_numpy(), dtype=np.int64).tolist()
         found = dict(zip(map(str, last["symbol"].to_pylist()), events, strict=True))
         return {symbol: int(found.get(symbol, 0)) for symbol in symbols}
@@ -111,10 +134,10 @@ class LiveDeriver:
         with self._lock:
             self._since_us[kind] = min(first_us, self._since_us.get(kind, first_us))
 
-    def _stored_until(self, kind: str, market: str, symbols: tuple[str, ...]) -> int:
+    def _stored_until(self, kind: str, symbols: tuple[str, ...]) -> int:
         """Return from when on an earlier process may have left something underived."""
         oldest_us = micros_of(self.rows.clock.now() - _RECOVERED[kind])
-        return max(oldest_us, min(self.newest_us(kind, market, symbols).values(), default=0))
+        return max(oldest_us, min(self.newest_us(kind, symbols).values(), default=0))
 
 
 @dataclass(frozen=True, slots=True)

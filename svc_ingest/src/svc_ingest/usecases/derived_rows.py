@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from qraft_contracts.kinds import KINDS
+from qraft_contracts.outcomes import Transient
 from qraft_store.tables.port import TableStore
 from svc_ingest.domain.clock_times import US
 from svc_ingest.domain.raw import FloatArray, Int64Array, instant_of, micros_of
@@ -71,11 +72,17 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class DerivedRows:
-    """Reads what rows are made of, and adds what was made."""
+    """
+    Reads what rows are made of, and adds what was made.
+
+    away: gets each table (kind, market) that could not be written and why, and nothing more is added to it; None =
+    the error is raised.
+    """
 
     tables: TableStore
     tally: Tally
     kept_live: KnownTimes | None = None
+    away: dict[tuple[str, str], Transient] | None = None
 
     def series(
         self, kind: str, market: str, start: datetime, end: datetime, *,
@@ -108,7 +115,7 @@ class DerivedRows:
         fields: Mapping[str, FloatArray], came_from: str, origin: str,
     ) -> None:  # fmt: skip
         """Add rows where none is stored for the instant; NaN = empty. A second call adds nothing."""
-        if event.size == 0:
+        if event.size == 0 or (self.away is not None and (kind, market) in self.away):
             return
         count = self.tally.of(f"derived:{came_from}", kind, market)
         count.saw(int(event.min()), int(event.max()))
@@ -136,7 +143,13 @@ class DerivedRows:
                 columns[field.name] = pa.array([None] * n, ARROW_TYPES[field.type])
             else:
                 columns[field.name] = pa.array(values[is_new], from_pandas=True)
-        done = self.tables.append(kind, market=market, rows=pa.table(columns))
+        try:
+            done = self.tables.append(kind, market=market, rows=pa.table(columns))
+        except Transient as error:
+            if self.away is None:
+                raise
+            self.away[kind, market] = error
+            return
         count.add(n_new=done.n_new, n_repeated=done.n_repeated)
         if done.n_quarantined:
             count.refuse("kept in the store's quarantine", done.n_quarantined)

@@ -20,27 +20,24 @@ from qraft_runtime.health import Health
 from qraft_store.bars.port import BarStore
 from qraft_store.tables.port import TableStore
 from qraft_telemetry import logs
-from svc_ingest.domain.polling import FeedState, PolledFeed
+from svc_ingest.domain.polling import FeedState, PolledFeed, Retries
 from svc_ingest.domain.raw import instant_of, micros_of
-from svc_ingest.domain.shaping import Refused
-from svc_ingest.domain.tally import Count, Named
-from svc_ingest.domain.venue_feeds import BadRow, Banned, Feed, VenueRow
-from svc_ingest.domain.venue_rows import refused_rows
+from svc_ingest.domain.tally import Count
 from svc_ingest.ports import PolledVenue, PollRecord
 from svc_ingest.usecases.bans import Bans, wait_until
 from svc_ingest.usecases.derive_live import LiveDeriver
 from svc_ingest.usecases.feed_teller import FeedTeller
 from svc_ingest.usecases.poll_refused import PollRefused
+from svc_ingest.usecases.poll_round import PollRound
 from svc_ingest.usecases.poll_rows import PollRows
-from svc_ingest.usecases.venue_windows import Windows
 
 # Bars beside a lake that was never polled wait so long for the first answers of every feed, and no longer.
 FIRST_PASS_S: Final = 60.0
-# A feed that fails is asked again after 5, 10, … seconds, at most its own pace and this.
+# A venue that cannot be opened is tried again after 5, 10, … seconds, at most this.
 _RETRY_FIRST_S: Final = 5.0
 _RETRY_MAX_S: Final = 300.0
-# A book that was asked for so lately is the one of its interval.
-_ASKED_MS: Final = 60_000
+# Among the symbols of a feed that are tried again: what is derived of all of them.
+_DERIVED: Final = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,19 +154,19 @@ class Poller:
 
     async def _feed(self, polled: PolledFeed, rows: PollRows, unasked: set[str]) -> None:
         """Poll one feed at its pace; the first time at once."""
-        attempt = 0
+        retries = Retries()
         if polled.is_timed:
             await self._until_due(polled)
         while True:
-            is_done = await self.poll(polled, rows)
+            await self._whole(polled, rows, retries)
             unasked.discard(polled.feed.name)
             self._check_primed(unasked)
-            attempt = 0 if is_done else attempt + 1
-            now_ms = _ms(self.clock.now())
-            due_ms = polled.next_ms(now_ms, self.spread())
-            if not is_done:
-                retry_s = min(_RETRY_FIRST_S * 2 ** min(attempt - 1, 10), _RETRY_MAX_S)
-                due_ms = min(due_ms, now_ms + int(1000 * retry_s))
+            due_ms = polled.next_ms(_ms(self.clock.now()), self.spread())
+            while retries.names() and (again_ms := _ms(self.clock.now()) + retries.wait_ms()) < due_ms:
+                await wait_until(self.clock, self.pause, instant_of(again_ms * 1000))
+                await self._again(polled, rows, retries)
+            if polled.is_timed and due_ms < (now_ms := _ms(self.clock.now())):
+                due_ms = polled.next_ms(now_ms, self.spread())
             await wait_until(self.clock, self.pause, instant_of(due_ms * 1000))
 
     async def _until_due(self, polled: PolledFeed) -> None:
@@ -182,36 +179,55 @@ class Poller:
 
         No Outcome leaves it: what goes wrong is this feed's trouble until its next round, and nobody else's.
         """
-        await self.bans.sit_out()
-        state, count, problem = self._state(polled, rows), Count(), ""
-        state.gap = ""
-        try:
-            problem = await self._round(polled, rows, state, count)
-        except Outcome as error:
-            self.bans.met(error)
-            problem = self.teller.failed(state, "", error)
-        self.teller.tell(state, count, problem)
-        return await self._derive(polled, rows) and not problem
+        retries = Retries()
+        await self._whole(polled, rows, retries)
+        return not retries.names()
 
-    async def _derive(self, polled: PolledFeed, rows: PollRows) -> bool:
-        """Derive what a feed's rows go into; return whether that worked. Also after a failed poll, to tell its age."""
-        deriver = self.deriver(rows)
-        if (kind := deriver.kind_of(polled.feed)) is None:
-            return True
-        market, made, problem = rows.market(polled.feed), Count(), ""
-        state = self.states.setdefault(f"{kind}.perp", FeedState(kind, market))
-        symbols = tuple(self._offered(polled))
+    async def _whole(self, polled: PolledFeed, rows: PollRows, retries: Retries) -> None:
+        """Ask for every symbol, and derive; also after a poll that failed, to tell the age of what is derived."""
+        self._state(polled, rows).gap = ""
+        await self._ask(polled, rows, self._offered(polled), retries)
+        await self._derive(polled, rows, retries)
+
+    async def _again(self, polled: PolledFeed, rows: PollRows, retries: Retries) -> None:
+        """Ask for the symbols that failed, and derive; what went well is not asked for again."""
+        if symbols := [name for name in retries.names() if name != _DERIVED]:
+            await self._ask(polled, rows, symbols, retries)
+        await self._derive(polled, rows, retries)
+
+    async def _ask(self, polled: PolledFeed, rows: PollRows, symbols: Sequence[str], retries: Retries) -> None:
+        await self.bans.sit_out()
+        state, count = self._state(polled, rows), Count()
+        polling = self._round(polled, rows, state, count)
+        await polling.run(symbols)
         for symbol in symbols:
-            state.newest_us.setdefault(symbol, 0)
-        try:
-            await asyncio.to_thread(deriver.derive, kind, market, symbols, made)
-            newest = await asyncio.to_thread(deriver.newest_us, kind, market, symbols)
+            retries.note(symbol, has_failed=symbol not in polling.done)
+        others = retries.failing() - {*symbols, _DERIVED}
+        self.teller.tell(state, count, polling.problem or (state.problem if others else ""))
+
+    def _round(self, polled: PolledFeed, rows: PollRows, state: FeedState, count: Count) -> PollRound:
+        return PollRound(
+            self.venue, rows, self.deriver(rows), self.bans, self.refused, self.teller, self.settings.history,
+            self.settings.keeps_trades, polled, state, count,
+        )  # fmt: skip
+
+    async def _derive(self, polled: PolledFeed, rows: PollRows, retries: Retries) -> None:
+        """Derive what a feed's rows go into."""
+        deriver, symbols, has_failed = self.deriver(rows), tuple(self._offered(polled)), False
+        for kind in deriver.kinds_of(polled.feed):
+            made, problem = Count(), ""
+            state = self.states.setdefault(f"{kind}.perp", FeedState(kind, deriver.market))
             for symbol in symbols:
-                self._saw(state, symbol, newest[symbol])
-        except Outcome as error:
-            problem = self.teller.failed(state, "", error)
-        self.teller.tell(state, made, problem)
-        return not problem
+                state.newest_us.setdefault(symbol, 0)
+            try:
+                await asyncio.to_thread(deriver.derive, kind, symbols, made)
+                newest = await asyncio.to_thread(deriver.newest_us, kind, symbols)
+                for symbol in symbols:
+                    state.saw(symbol, newest[symbol])
+            except Outcome as error:
+                problem, has_failed = self.teller.failed(state, "", error), True
+            self.teller.tell(state, made, problem)
+        retries.note(_DERIVED, has_failed=has_failed)
 
     def deriver(self, rows: PollRows) -> LiveDeriver:
         """Return what derives the rows that these polls bring."""
@@ -222,115 +238,12 @@ class Poller:
     def _offered(self, polled: PolledFeed) -> list[str]:
         return [it for it in polled.symbols or self.settings.symbols if self.venue.has(polled.feed, it)]
 
-    async def _round(self, polled: PolledFeed, rows: PollRows, state: FeedState, count: Count) -> str:
-        """Ask for every symbol, and return what went wrong with the last of those that failed."""
-        feed, problem = polled.feed, ""
-        held: list[tuple[str, Sequence[VenueRow]]] = []
-        for symbol in self._offered(polled):
-            try:
-                found = await self._read(polled, rows, state, symbol, count)
-                if feed.interval is None:
-                    self._saw(state, symbol, await self._newest_us(feed, rows, symbol))
-                else:
-                    held.append((symbol, found))
-            except Outcome as error:
-                self.bans.met(error)
-                problem = self.teller.failed(state, symbol, error)
-                if isinstance(error, Banned):
-                    break
-        if feed.interval is not None:
-            problem = await self._bars(polled, rows, state, held, count) or problem
-        return problem
-
-    async def _read(
-        self, polled: PolledFeed, rows: PollRows, state: FeedState, symbol: str, count: Count
-    ) -> list[VenueRow]:
-        """Ask for a symbol's rows from the newest stored one on; store those of a table kind as they come."""
-        feed, kept = polled.feed, list[VenueRow]()
-        now_ms = _ms(self.clock.now())
-        newest_ms = await self._newest_us(feed, rows, symbol) // 1000
-        if polled.is_timed and now_ms - newest_ms < _ASKED_MS:
-            return kept
-        bad, gaps = list[BadRow](), list[Named]()
-        windows = Windows(
-            self.venue, feed, symbol, self._first_ms(polled, symbol, newest_ms, now_ms, gaps.append),
-            now_ms - polled.margin_ms, self.clock, gaps.append, bad.extend, polled.pages_max,
-        )  # fmt: skip
-        async for found in windows.read():
-            if found:
-                self.deriver(rows).heard(feed, found[0].event_ms)
-            if feed.interval is not None:
-                kept += found
-            elif found:
-                refused = await self._take(feed, rows, symbol, found, count)
-                await self.refused.keep(f"poll.{self.venue.name}.{feed.name}", symbol, refused, count)
-        for gap in gaps:
-            logs.get().warning("feeds.gap", where=gap.where, code=gap.code, why=gap.why)
-            if polled.reach_ms is not None:  # what it leaves out is not asked for again
-                self.teller.lacks(state, gap)
-        unread = refused_rows(feed.kind, rows.market(feed), bad)
-        for row in unread:
-            count.refuse(row.reason)
-        await self.refused.keep(f"poll.{self.venue.name}.{feed.name}", symbol, unread, count)
-        return kept
-
-    async def _take(
-        self, feed: Feed, rows: PollRows, symbol: str, found: list[VenueRow], count: Count
-    ) -> list[Refused]:
-        """Store rows, or hold trades until they are derived; return those that are not of this unit."""
-        if feed.kind != "trades":
-            return await asyncio.to_thread(rows.store, feed, symbol, found, count)
-        if self.settings.keeps_trades:
-            await asyncio.to_thread(rows.store, feed, symbol, found, Count())  # held ones are counted
-        return await asyncio.to_thread(self.deriver(rows).trades.add, symbol, found, count)
-
-    async def _newest_us(self, feed: Feed, rows: PollRows, symbol: str) -> int:
-        if feed.kind == "trades":
-            return self.deriver(rows).trades.newest_us(symbol)
-        return await asyncio.to_thread(rows.newest_us, feed, symbol)
-
-    def _first_ms(
-        self, polled: PolledFeed, symbol: str, newest_ms: int, now_ms: int, on_gap: Callable[[Named], None]
-    ) -> int:
-        """Return from when on to ask; rows between the newest stored one and the feed's reach are a gap."""
-        reach_ms = int(self.settings.history.total_seconds() * 1000) if polled.reach_ms is None else polled.reach_ms
-        first, oldest = newest_ms - polled.overlap_ms, now_ms - reach_ms
-        if polled.reach_ms is not None and newest_ms and first < oldest:
-            span = f"{format_instant(instant_of(newest_ms * 1000))} to {format_instant(instant_of(oldest * 1000))}"
-            on_gap(Named(f"{self.venue.name}:{polled.feed.name} {symbol}", "not_polled", span))
-        return max(first, oldest)
-
-    async def _bars(
-        self, polled: PolledFeed, rows: PollRows, state: FeedState,
-        held: Sequence[tuple[str, Sequence[VenueRow]]], count: Count,
-    ) -> str:  # fmt: skip
-        """Store the bars of all symbols and the basis that they complete; return what went wrong."""
-        feed = polled.feed
-        try:
-            refused = await asyncio.to_thread(rows.store_bars, feed, held, count)
-            await self.refused.keep(f"poll.{self.venue.name}.{feed.name}", "", refused, count)
-            for symbol, _ in held:
-                self._saw(state, symbol, await asyncio.to_thread(rows.newest_us, feed, symbol))
-            made = Count()
-            overlap = timedelta(milliseconds=polled.overlap_ms)
-            await asyncio.to_thread(rows.store_basis, [symbol for symbol, _ in held], overlap, made)
-        except Outcome as error:
-            return self.teller.failed(state, "", error)
-        basis = self.states.setdefault("basis.perp", FeedState("basis", f"{self.venue.name}.perp"))
-        for symbol, _ in held:
-            self._saw(basis, symbol, await asyncio.to_thread(rows.newest_basis_us, symbol))
-        self.teller.tell(basis, made, "")
-        return ""
-
     def _state(self, polled: PolledFeed, rows: PollRows) -> FeedState:
         feed = polled.feed
         state = self.states.setdefault(feed.name, FeedState(feed.kind, rows.market(feed)))
         for symbol in self._offered(polled):
             state.newest_us.setdefault(symbol, 0)
         return state
-
-    def _saw(self, state: FeedState, symbol: str, newest_us: int) -> None:
-        state.newest_us[symbol] = max(newest_us, state.newest_us.get(symbol, 0))
 
     def _note(self, text: str) -> None:
         self.health.set_note("feeds", text)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from qraft_contracts.kinds import KINDS
 from qraft_contracts.origin import Origin
@@ -18,9 +17,7 @@ from qraft_store.bars.port import BarStore
 from qraft_store.tables.port import TableStore
 from svc_ingest.domain.clock_times import US
 from svc_ingest.domain.datasets import Instant, TableRule
-from svc_ingest.domain.derive import basis_frac
 from svc_ingest.domain.drift import BLOCK_ROWS, DRIFT_FIELDS
-from svc_ingest.domain.polling import BASIS_INTERVAL
 from svc_ingest.domain.raw import FloatArray, Int64Array, instant_of, micros_of
 from svc_ingest.domain.shaping import Refused, as_received
 from svc_ingest.domain.tally import Count
@@ -33,10 +30,6 @@ from svc_ingest.usecases.poll_refused import QuarantinedRows
 # Counts rows that follow a stored one with other values.
 REVISED: Final = "kept: revision"
 _EVER: Final = datetime(2200, 1, 1, tzinfo=UTC)
-# How far back the basis is looked for where none is stored: as long as features of it look back.
-_BASIS_DAYS_MAX: Final = 30
-# The end of a bar → when its newest revision was known, and its close; microseconds since 1970.
-_Closes = dict[int, tuple[int, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +65,7 @@ class PollRows:
             return 0 if panel is None else int(panel.closed_at[-1].astype("datetime64[us]").astype(np.int64))
         if KINDS[feed.kind].has_row_id:
             return self._newest_near(feed.kind, market, symbol)
-        return self._newest_of(feed.kind, market, symbol)
+        return self.newest_of(feed.kind, market, symbol)
 
     def _newest_near(self, kind: str, market: str, symbol: str) -> int:
         """Return the newest event of the last hour: the newest of all would open a whole day of trades."""
@@ -83,11 +76,8 @@ class PollRows:
         )  # fmt: skip
         return int(_micros(near)[-1]) if near.num_rows else 0
 
-    def newest_basis_us(self, symbol: str) -> int:
-        """Return the newest stored basis of a symbol, as newest_us."""
-        return self._newest_of("basis", f"{self.venue}.perp", symbol)
-
-    def _newest_of(self, kind: str, market: str, symbol: str) -> int:
+    def newest_of(self, kind: str, market: str, symbol: str) -> int:
+        """Return the newest stored event of a table's symbol, as newest_us."""
         rows = self.tables.last(kind, market=market, symbols=[symbol], n=1, as_of=_EVER)
         return int(rows["event_at"].cast(pa.int64())[0].as_py()) if rows.num_rows else 0
 
@@ -103,9 +93,13 @@ class PollRows:
         """
         taken = [near_book(row) for row in rows] if feed.is_snapshot else rows
         table = self.as_known(feed.kind, venue_table(feed.kind, symbol, taken, source=f"ccxt:{self.venue}"))
-        return self._write(feed.kind, self.market(feed), symbol, table, count)
+        return self.write(feed.kind, self.market(feed), symbol, table, count)
 
-    def store_bars(self, feed: Feed, rows: Sequence[tuple[str, Sequence[VenueRow]]], count: Count) -> list[Refused]:
+    def bar_table(self, symbol: str, rows: Sequence[VenueRow]) -> pa.Table:
+        """Return bars as store_bars takes them, a hundred bytes each where the venue's rows are four times as much."""
+        return venue_table("bars", symbol, rows, source=f"ccxt:{self.venue}")
+
+    def store_bars(self, feed: Feed, rows: Mapping[str, pa.Table], count: Count) -> list[Refused]:
         """
         Store bars of all symbols together and count them; return those that cannot be bars of this unit.
 
@@ -116,13 +110,12 @@ class PollRows:
         """
         assert feed.interval is not None, "a feed of bars"
         tables, refused = list[pa.Table](), list[Refused]()
-        for symbol, found in rows:
-            if found:
-                table = venue_table("bars", symbol, found, source=f"ccxt:{self.venue}")
+        for symbol, table in rows.items():
+            if 0 < table.num_rows < BLOCK_ROWS:
                 table, far = self._without_jumps("bars", f"{self.market(feed)}.{feed.interval}", table,
                                                  self._bars_before(feed, symbol, table))  # fmt: skip
-                tables.append(table)
                 refused += far
+            tables.append(table)
         for row in refused:
             count.refuse(row.reason)
         together = pa.concat_tables(tables) if tables else None
@@ -142,48 +135,6 @@ class PollRows:
         close = panel.close[is_before, 0]
         return {"close": close[~np.isnan(close)]}
 
-    def store_basis(self, symbols: Sequence[str], overlap: timedelta, count: Count) -> None:
-        """
-        Derive the basis of stored bars from the newest stored one on; known once both bars are.
-
-        The newest revisions count: bars of a symbol whose first ones came late have no other. Counts in `count`.
-
-        Raises:
-            Transient: as the stores.
-        """
-        market, spot_market, now = f"{self.venue}.perp", f"{self.venue}.spot", self.clock.now()
-        both = set.intersection(
-            *(set(self.bars.symbols(market=it, interval=BASIS_INTERVAL)) for it in (spot_market, market))
-        )
-        starts = {
-            symbol: max(instant_of(self._newest_of("basis", market, symbol)) - overlap, oldest)
-            for symbol in symbols
-            for oldest in [now - timedelta(days=_BASIS_DAYS_MAX)]
-            if symbol in both
-        }
-        # Symbols of one start are read together: all of them as a rule, and one that is behind by itself.
-        for start in sorted(set(starts.values())):
-            names = [symbol for symbol in symbols if starts.get(symbol) == start]
-            spot, future = (self._closes(it, names, start, now) for it in (spot_market, market))
-            for symbol in names:
-                if rows := _basis_rows(spot[symbol], future[symbol]):
-                    table = self.as_known("basis", venue_table("basis", symbol, rows, source="derived:bars"))
-                    self._write("basis", market, symbol, table, count)
-
-    def _closes(self, market: str, symbols: Sequence[str], start: datetime, now: datetime) -> dict[str, _Closes]:
-        """Return of each symbol the newest closes and when they were known, by the end of the bar; microseconds."""
-        found: dict[str, _Closes] = {symbol: {} for symbol in symbols}
-        wanted = pa.array(symbols, pa.string())
-        for part in self.bars.rows(market=market, interval=BASIS_INTERVAL, start=start, end=now, as_of=now):
-            own = part.filter(pc.is_in(part["symbol"], value_set=wanted))
-            times = (own[name].cast(pa.int64()).to_pylist() for name in ("closed_at", "known_at"))
-            # Sorted by revision within a bar: the last one stays.
-            for symbol, at, known, close in zip(
-                own["symbol"].to_pylist(), *times, own["close"].to_pylist(), strict=True
-            ):
-                found[symbol][at] = (known, close)
-        return found
-
     def as_known(self, kind: str, table: pa.Table) -> pa.Table:
         """Return the rows with the time at which this lake could first have known them."""
         known = np.asarray(table["known_at"].cast(pa.int64()).to_numpy(), dtype=np.int64)
@@ -195,7 +146,13 @@ class PollRows:
         told = np.where(is_live, np.maximum(known, received), known)
         return table.set_column(table.schema.get_field_index("known_at"), "known_at", pa.array(told).cast(US))
 
-    def _write(self, kind: str, market: str, symbol: str, table: pa.Table, count: Count) -> list[Refused]:
+    def write(self, kind: str, market: str, symbol: str, table: pa.Table, count: Count) -> list[Refused]:
+        """
+        Store rows of one symbol that are as_known, by time, and count them; return those of another unit.
+
+        Raises:
+            Transient: as the store.
+        """
         table = self.quarantined.without(self.tables, kind, market, table)
         if table.num_rows == 0:
             return []
@@ -248,19 +205,6 @@ class PollRows:
         keep = np.ones(rows.num_rows, dtype=bool)
         keep[list(found)] = False
         return rows.filter(pa.array(keep)), refused
-
-
-def _basis_rows(spot: _Closes, future: _Closes) -> list[VenueRow]:
-    """Return the basis where both bars are, by time; known with the later of the two, rounded up to a millisecond."""
-    both = sorted(spot.keys() & future.keys())
-    left, right = (np.array([side[at][1] for at in both]) for side in (spot, future))
-    known_ms = [-(-max(spot[at][0], future[at][0]) // 1000) for at in both]
-    return [
-        VenueRow(at // 1000, known, {"spot_price": price, "future_price": other, "basis_frac": frac})
-        for at, known, price, other, frac in zip(
-            both, known_ms, left.tolist(), right.tolist(), basis_frac(left, right).tolist(), strict=True
-        )
-    ]
 
 
 def _values(table: pa.Table, names: Sequence[str]) -> dict[str, FloatArray]:

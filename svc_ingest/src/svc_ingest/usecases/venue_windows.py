@@ -116,8 +116,9 @@ class Windows:
         Return where the next request begins: at the newest row, since a venue may give fewer rows than it was asked
         for; after the window when it holds no more.
         """
-        told = [int(row["timestamp"]) for row in raw if isinstance(row.get("timestamp"), int | float | str)]
-        stamps = [stamp for stamp in told if stamp <= window_end]  # a stamp of a wrong clock must not skip what follows
+        told = [stamp for row in raw if (stamp := _stamp(row)) is not None]
+        # A stamp of a wrong clock must not skip what follows, and one of another unit not lead back.
+        stamps = [stamp for stamp in told if position <= stamp <= window_end]
         newest = max(stamps, default=position)
         if self.feed.step_ms is not None:
             return max(newest + self.feed.step_ms, position + 1) if stamps else window_end + 1
@@ -131,6 +132,15 @@ class Windows:
     def _inside(self, ordered: list[VenueRow], first: int) -> list[VenueRow]:
         told = with_periods(ordered) if self.feed.kind == "funding" else ordered
         return [row for row in told if first < row.event_ms <= self.last]
+
+
+def _stamp(row: Mapping[str, Any]) -> int | None:
+    """Return a row's time as the venue stamps it, None where it has none that can be read: rows_of says so."""
+    told = row.get("timestamp")
+    try:
+        return int(told) if isinstance(told, int | float | str) else None
+    except (ValueError, OverflowError):
+        return None
 
 
 def _unique(rows: Sequence[VenueRow]) -> list[VenueRow]:
