@@ -16,6 +16,8 @@ FloatArray = npt.NDArray[np.float64]
 # Columns of RawRows.values.
 VALUES: Final = ("open", "high", "low", "close", "volume")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# After everything that will be known: the end of the instants that a store takes.
+EVER: Final = datetime(2200, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from qraft_store.bars.port import BarPanel, BarRevisions, BarStore
 from svc_ingest.domain.drift import BLOCK_ROWS, find_unit_drift
 from svc_ingest.domain.faults import FaultKind, QualityReport
 from svc_ingest.domain.quality import QualityCheck, is_impossible
-from svc_ingest.domain.raw import VALUES, FloatArray, Int64Array, RawChunk, RawRows, instant_of, micros_of
+from svc_ingest.domain.raw import EVER, VALUES, FloatArray, Int64Array, RawChunk, RawRows, instant_of, micros_of
 from svc_ingest.domain.shaping import FILE_FAULT_FRAC, FILE_FAULT_ROWS, Refused, as_received
 from svc_ingest.domain.tally import Count
 
@@ -31,10 +31,9 @@ _WINDOW_BARS: Final = 8_640
 _MAX_REVISIONS: Final = 16
 # From so many rows on, a symbol without two bars in a row has longer bars rather than gaps.
 _ENOUGH_ROWS: Final = 20
-_EVER: Final = datetime(2200, 1, 1, tzinfo=UTC)
 # As the tables: milliseconds read as microseconds land in January 1970, nanoseconds beyond every calendar.
 _FIRST_US: Final = micros_of(datetime(KINDS["bars"].first_year, 1, 1, tzinfo=UTC))
-_LAST_US: Final = micros_of(_EVER)
+_LAST_US: Final = micros_of(EVER)
 _REVISIONS: Final[tuple[BarRevisions, ...]] = ("first", "latest")
 Reasons = npt.NDArray[np.object_]
 
@@ -197,7 +196,7 @@ class BarWriter:
         start, end = batches[0].closed_at - step, batches[-1].closed_at
         panels = [
             self._bars.read(market=self._market, interval=self._interval, symbols=None, start=start, end=end,
-                            as_of=_EVER, revisions=it)
+                            as_of=EVER, revisions=it)
             for it in _REVISIONS
         ]  # fmt: skip
         for batch in batches:

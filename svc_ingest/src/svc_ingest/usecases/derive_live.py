@@ -11,17 +11,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 import numpy as np
-import pyarrow as pa
 
 from svc_ingest.domain.raw import Int64Array, instant_of, micros_of
 from svc_ingest.domain.tally import Count, Tally
 from svc_ingest.domain.venue_feeds import Feed
 from svc_ingest.usecases.collect import Selection
 from svc_ingest.usecases.derived_rows import DerivedRows
+from svc_ingest.usecases.newest import newest_events
 from svc_ingest.usecases.poll_rows import PollRows
 from svc_ingest.usecases.polled_basis import PolledBasis
 from svc_ingest.usecases.polled_trades import PolledTrades
@@ -40,7 +40,6 @@ _RECOVERED: Final[Mapping[str, timedelta]] = {
 }
 # The interval that holds the first new row, whole.
 _STEP_US: Final = 300_000_000
-_EVER: Final = datetime(2200, 1, 1, tzinfo=UTC)
 
 
 @dataclass(slots=True)
@@ -125,10 +124,7 @@ class LiveDeriver:
 
     def newest_us(self, kind: str, symbols: tuple[str, ...]) -> dict[str, int]:
         """Return the newest derived event of each symbol, microseconds since 1970, 0 where there is none. Blocks."""
-        last = self.rows.tables.last(kind, market=self.market, symbols=symbols, n=1, as_of=_EVER)
-        events = np.asarray(last["event_at"].cast(pa.int64()).to_numpy(), dtype=np.int64).tolist()
-        found = dict(zip(map(str, last["symbol"].to_pylist()), events, strict=True))
-        return {symbol: int(found.get(symbol, 0)) for symbol in symbols}
+        return dict.fromkeys(symbols, 0) | newest_events(self.rows.tables, kind, market=self.market, symbols=symbols)
 
     def _note(self, kind: str, first_us: int) -> None:
         with self._lock:

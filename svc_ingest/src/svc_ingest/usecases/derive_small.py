@@ -11,11 +11,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Final
-
-import numpy as np
-import pyarrow as pa
 
 from qraft_contracts.outcomes import Outcome
 from qraft_store.bars.port import BarStore
@@ -29,10 +26,10 @@ from svc_ingest.usecases.collect import Selection
 from svc_ingest.usecases.derived_rows import KnownTimes
 from svc_ingest.usecases.feed_teller import FeedTeller
 from svc_ingest.usecases.load_state import derive_small
+from svc_ingest.usecases.newest import newest_events
 
 # Daily series and dates; what fails (a command writes at the moment) is tried again then, too.
 _EVERY: Final = timedelta(hours=1)
-_EVER: Final = datetime(2200, 1, 1, tzinfo=UTC)
 
 
 @dataclass(slots=True)
@@ -86,10 +83,4 @@ class SmallDeriver:
                 Deriver(bars, tables, self.known).derive(selection, counts)
 
             derive_small(state_tables(self.market), tables, self.record, work, tally)
-            return {table: _newest(tables, *table) for table in wanted}
-
-
-def _newest(tables: TableStore, kind: str, market: str) -> dict[str, int]:
-    last = tables.last(kind, market=market, symbols=None, n=1, as_of=_EVER)
-    events = np.asarray(last["event_at"].cast(pa.int64()).to_numpy(), dtype=np.int64).tolist()
-    return dict(zip(map(str, last["symbol"].to_pylist()), events, strict=True))
+            return {(kind, market): newest_events(tables, kind, market=market) for kind, market in wanted}

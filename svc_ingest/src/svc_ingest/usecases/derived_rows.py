@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -15,7 +15,7 @@ from qraft_contracts.kinds import KINDS
 from qraft_contracts.outcomes import Transient
 from qraft_store.tables.port import TableStore
 from svc_ingest.domain.clock_times import US
-from svc_ingest.domain.raw import FloatArray, Int64Array, instant_of, micros_of
+from svc_ingest.domain.raw import EVER, FloatArray, Int64Array, instant_of, micros_of
 from svc_ingest.domain.shaping import ARROW_TYPES
 from svc_ingest.domain.tally import Tally
 from svc_ingest.usecases.collect import Selection
@@ -26,7 +26,6 @@ _DAY: Final = timedelta(days=1)
 _HOUR: Final = timedelta(hours=1)
 _HOUR_US: Final = _HOUR // timedelta(microseconds=1)
 _FAR: Final = timedelta(days=36_500)
-_EVER: Final = datetime(2200, 1, 1, tzinfo=UTC)
 _BASE: Final = ("symbol", "event_at", "known_at", "row_id", "origin", "source")
 # Sources of rows that a venue was asked for, as PollRows and Backfill write them; the others were heard as they came.
 _ASKED: Final = "ccxt:"
@@ -106,7 +105,7 @@ class DerivedRows:
 
         An interval that was not over before may get further rows later: what is made of it would never be corrected.
         """
-        last = self.tables.last(kind, market=market, symbols=[symbol] if symbol else None, n=1, as_of=_EVER)
+        last = self.tables.last(kind, market=market, symbols=[symbol] if symbol else None, n=1, as_of=EVER)
         known = last["known_at"].cast(pa.int64()).to_numpy()
         return int(known.max()) if known.size else -1
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 import numpy as np
@@ -18,18 +18,18 @@ from qraft_store.tables.port import TableStore
 from svc_ingest.domain.clock_times import US
 from svc_ingest.domain.datasets import Instant, TableRule
 from svc_ingest.domain.drift import BLOCK_ROWS, DRIFT_FIELDS
-from svc_ingest.domain.raw import FloatArray, Int64Array, instant_of, micros_of
+from svc_ingest.domain.raw import EVER, FloatArray, Int64Array, instant_of, micros_of
 from svc_ingest.domain.shaping import Refused, as_received
 from svc_ingest.domain.tally import Count
 from svc_ingest.domain.venue_feeds import Feed, VenueRow
 from svc_ingest.domain.venue_rows import find_jumps, near_book, venue_table, with_revisions
 from svc_ingest.usecases.collect_bars import BarWriter
 from svc_ingest.usecases.collect_tables import TableWriter
+from svc_ingest.usecases.newest import newest_events
 from svc_ingest.usecases.poll_refused import QuarantinedRows
 
 # Counts rows that follow a stored one with other values.
 REVISED: Final = "kept: revision"
-_EVER: Final = datetime(2200, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +72,13 @@ class PollRows:
         now = self.clock.now()
         near = self.tables.read(
             kind, market=market, symbols=[symbol], start=now - timedelta(hours=1), end=now + timedelta(minutes=1),
-            as_of=_EVER, columns=("event_at",), revisions="first",
+            as_of=EVER, columns=("event_at",), revisions="first",
         )  # fmt: skip
         return int(_micros(near)[-1]) if near.num_rows else 0
 
     def newest_of(self, kind: str, market: str, symbol: str) -> int:
         """Return the newest stored event of a table's symbol, as newest_us."""
-        rows = self.tables.last(kind, market=market, symbols=[symbol], n=1, as_of=_EVER)
-        return int(rows["event_at"].cast(pa.int64())[0].as_py()) if rows.num_rows else 0
+        return newest_events(self.tables, kind, market=market, symbols=[symbol]).get(symbol, 0)
 
     def store(self, feed: Feed, symbol: str, rows: Sequence[VenueRow], count: Count) -> list[Refused]:
         """
@@ -128,7 +127,7 @@ class PollRows:
         """Return the newest stored closes of before the first of some rows, in any revision."""
         assert feed.interval is not None, "a feed of bars"
         panel = self.bars.last(market=self.market(feed), interval=feed.interval, symbols=[symbol], n=2 * BLOCK_ROWS,
-                               as_of=_EVER, revisions="latest")  # fmt: skip
+                               as_of=EVER, revisions="latest")  # fmt: skip
         if panel is None:
             return {"close": np.empty(0)}
         is_before = panel.closed_at.astype("datetime64[us]").astype(np.int64) < int(_micros(rows).min())
@@ -163,7 +162,7 @@ class PollRows:
         event = _micros(table)
         stored = self.tables.read(
             kind, market=market, symbols=[symbol], start=instant_of(int(event.min()) - 1),
-            end=instant_of(int(event.max())), as_of=_EVER,
+            end=instant_of(int(event.max())), as_of=EVER,
         )  # fmt: skip
         new, n_repeated = with_revisions(kind, table, stored, received_at=self.clock.now())
         count.add(n_repeated=n_repeated)
@@ -188,7 +187,7 @@ class PollRows:
         names = DRIFT_FIELDS.get(kind, ())
         if not names or not rows.num_rows:
             return {}
-        before = self.tables.last(kind, market=market, symbols=[symbol], n=2 * BLOCK_ROWS, as_of=_EVER)
+        before = self.tables.last(kind, market=market, symbols=[symbol], n=2 * BLOCK_ROWS, as_of=EVER)
         return _values(before.filter(pa.array(_micros(before) < int(_micros(rows).min()))), names)
 
     def _without_jumps(
